@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef CPUPOLICYD_PEER_H
+#define CPUPOLICYD_PEER_H
+
+/* Who is on the other end of a unix socket, as the kernel says: nothing here is claimed by the peer itself. */
+
+#include <stdbool.h>
+#include <sys/types.h>
+#include <stdint.h>
+
+struct peer {
+	uid_t uid;
+	gid_t gid;
+	pid_t pid;           /* 0: not visible from here */
+	uint64_t start_time; /* of that process, clock ticks since boot: tells it from a later one with its number; 0: unknown */
+	char *label;         /* LSM label; NULL: none */
+};
+
+int peer_from_socket(struct peer *ret, int fd);
+void peer_clear(struct peer *peer);
+/* False only if that very process is known to have ended. */
+bool peer_alive(pid_t pid, uint64_t start_time);
+
+#endif
