@@ -25,20 +25,24 @@ struct loop *loop_free(struct loop *loop);
 int loop_run(struct loop *loop);
 void loop_quit(struct loop *loop);
 
-/* CLOCK_BOOTTIME in nanoseconds: counts suspend, does not step. Read once per turn and cached. */
+/* CLOCK_BOOTTIME in nanoseconds: counts suspend, does not step. Read once per turn and cached; outside of loop_run()
+ * read afresh. */
 uint64_t loop_now(const struct loop *loop);
 
-/* Level-triggered. `events` may be 0 (nothing is watched until loop_io_set). The descriptor stays the caller's. */
+/* Level-triggered; one call for each of `events`. 0: nothing is watched until loop_io_set(). The descriptor stays the
+ * caller's. */
 int loop_io_new(struct loop_io **ret, struct loop *loop, int fd, unsigned events, loop_io_fn fn, void *userdata);
 int loop_io_set(struct loop_io *io, unsigned events);
 struct loop_io *loop_io_free(struct loop_io *io);
 
-/* One shot, absolute in loop_now() time; UINT64_MAX disarms. New ones are disarmed. An idle loop has no wake-ups. */
+/* One shot, absolute in loop_now() time; UINT64_MAX disarms. New ones are disarmed. An idle loop has no wake-ups.
+ * Setting one does not fail: the result is 0, for the caller's convenience. */
 int loop_timer_new(struct loop_timer **ret, struct loop *loop, loop_fn fn, void *userdata);
 int loop_timer_set(struct loop_timer *timer, uint64_t when);
 struct loop_timer *loop_timer_free(struct loop_timer *timer);
 
-/* Runs once at the end of the present turn, however often it is scheduled. */
+/* Runs once at the end of the present turn, however often it is scheduled. One that is scheduled by another one, or
+ * before loop_run(), runs at the end of the next turn, which does not wait. */
 int loop_deferred_new(struct loop_deferred **ret, struct loop *loop, loop_fn fn, void *userdata);
 void loop_deferred_schedule(struct loop_deferred *d);
 struct loop_deferred *loop_deferred_free(struct loop_deferred *d);
