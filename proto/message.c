@@ -145,7 +145,7 @@ static int check_register(const struct cpupolicy_msg_context *context, const uni
 }
 
 static int check_ask(const struct cpupolicy_msg_context *context, const union cpupolicy_msg_payload *payload,
-		     uint32_t n __attribute__((unused)), const char **ret_why)
+		     uint32_t n, const char **ret_why)
 {
 	const struct cpupolicy_ask *m = &payload->ask;
 	int r;
@@ -164,7 +164,7 @@ static int check_ask(const struct cpupolicy_msg_context *context, const union cp
 }
 
 static int check_power(const struct cpupolicy_msg_context *context, const union cpupolicy_msg_payload *payload,
-		       uint32_t n __attribute__((unused)), const char **ret_why)
+		       uint32_t n, const char **ret_why)
 {
 	const struct cpupolicy_power *m = &payload->power;
 	int r;
@@ -185,13 +185,13 @@ static int check_power(const struct cpupolicy_msg_context *context, const union 
 }
 
 static int check_ost(const struct cpupolicy_msg_context *context, const union cpupolicy_msg_payload *payload,
-		     uint32_t n __attribute__((unused)), const char **ret_why)
+		     uint32_t n, const char **ret_why)
 {
 	return check_vcpu(context, payload->ost.vcpu, ret_why);
 }
 
 static int check_eject(const struct cpupolicy_msg_context *context, const union cpupolicy_msg_payload *payload,
-		       uint32_t n __attribute__((unused)), const char **ret_why)
+		       uint32_t n, const char **ret_why)
 {
 	const struct cpupolicy_eject *m = &payload->eject;
 	int r;
@@ -204,16 +204,14 @@ static int check_eject(const struct cpupolicy_msg_context *context, const union 
 	return check_enum(m->cause, CPUPOLICY_EJECT_RESET, "the cause of the ejection is unknown", ret_why);
 }
 
-static int check_run(const struct cpupolicy_msg_context *context __attribute__((unused)),
-		     const union cpupolicy_msg_payload *payload, uint32_t n __attribute__((unused)),
-		     const char **ret_why)
+static int check_run(const struct cpupolicy_msg_context *context, const union cpupolicy_msg_payload *payload,
+		     uint32_t n, const char **ret_why)
 {
 	return check_run_state(payload->run.run_state, ret_why);
 }
 
-static int check_reset(const struct cpupolicy_msg_context *context __attribute__((unused)),
-		       const union cpupolicy_msg_payload *payload, uint32_t n __attribute__((unused)),
-		       const char **ret_why)
+static int check_reset(const struct cpupolicy_msg_context *context, const union cpupolicy_msg_payload *payload,
+		       uint32_t n, const char **ret_why)
 {
 	return check_enum(payload->reset.kind, CPUPOLICY_RESET_HOST, "the kind of reset is unknown", ret_why);
 }
@@ -234,9 +232,8 @@ static int check_state(const struct cpupolicy_msg_context *context, const union 
 	return check_vcpus(payload->state.vcpus, n, ret_why);
 }
 
-static int check_unregister(const struct cpupolicy_msg_context *context __attribute__((unused)),
-			    const union cpupolicy_msg_payload *payload, uint32_t n __attribute__((unused)),
-			    const char **ret_why)
+static int check_unregister(const struct cpupolicy_msg_context *context, const union cpupolicy_msg_payload *payload,
+			    uint32_t n, const char **ret_why)
 {
 	return check_enum(payload->unregister.cause, CPUPOLICY_UNREGISTER_MIGRATED,
 			  "the cause of the unregistration is unknown", ret_why);
@@ -274,8 +271,8 @@ static int check_register_reply(const struct cpupolicy_msg_context *context, con
 	return 0;
 }
 
-static int check_verdict(const struct cpupolicy_msg_context *context __attribute__((unused)),
-			 const union cpupolicy_msg_reply *reply, const char **ret_why)
+static int check_verdict(const struct cpupolicy_msg_context *context, const union cpupolicy_msg_reply *reply,
+			 const char **ret_why)
 {
 	const struct cpupolicy_verdict *m = &reply->verdict;
 	bool allows = m->reason == CPUPOLICY_REASON_GRANTED || m->reason == CPUPOLICY_REASON_OBSERVED;
