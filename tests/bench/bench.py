@@ -1,0 +1,418 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The figures of docs/performance.md, measured and printed: each beside the bare thing that it is
+made of, from the same run.
+
+What is measured is the built daemon on a private bus with a state directory of its own. The
+programs beside this file do the measuring; this one starts what they talk to, gathers what they
+print and makes the table. Everything that it starts ends with it.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
+# pylint: disable=wrong-import-position
+from cpupolicy_test import paths  # noqa: E402
+from cpupolicy_test.daemon import Host  # noqa: E402
+from cpupolicy_test.process import Process  # noqa: E402
+from cpupolicy_test.qemu import (Linux, linux_options, machine_options,  # noqa: E402
+                                 policy_options)
+
+# Descriptors: three for each of 1000 VMs in the daemon, as many connections again in a client.
+OPEN_FILES = 8192
+# No figure here is about the bounds on what one peer may send.
+CONFIG = {"limits": {"messages_per_second": 10_000_000, "messages_burst": 10_000_000}}
+ASK = {"default": {"verdicts": "ask"}}
+
+ROUNDTRIPS = 40_000
+RESIZES = 150
+LOADS = (1, 10, 100, 1000)
+LOAD_SLICES, LOAD_MILLISECONDS = 10, 200
+VMS = 1000
+VCPUS = 64
+GUEST_RUNS = 3
+
+
+def note(text):
+    """Progress, apart from the results."""
+    print(f"bench: {text}", file=sys.stderr, flush=True)
+
+
+class Row:
+    """One line of the table. `aim`: (what the figure is compared by, "<=" or ">=", bound)."""
+
+    # pylint: disable=too-many-arguments,too-many-positional-arguments
+    def __init__(self, part, figure, unit, product, yardstick=None, against="", aim=None):
+        self.part = part
+        self.figure = figure
+        self.unit = unit
+        self.product = product
+        self.yardstick = yardstick
+        self.against = against
+        self.ratio = product / yardstick if yardstick else None
+        self.aim = aim
+
+    def met(self):
+        if self.aim is None:
+            return None
+        by, sign, bound = self.aim
+        value = self.ratio if by == "ratio" else self.product
+        return value <= bound if sign == "<=" else value >= bound
+
+    def aim_text(self):
+        if self.aim is None:
+            return ""
+        by, sign, bound = self.aim
+        return (f"{by} {sign} {bound:g}{'' if by == 'ratio' else ' ' + self.unit}: "
+                + ("met" if self.met() else "MISSED"))
+
+    def as_json(self):
+        out = {"part": self.part, "figure": self.figure, "unit": self.unit,
+               "product": self.product}
+        if self.yardstick is not None:
+            out.update(yardstick=self.yardstick, against=self.against, ratio=self.ratio)
+        if self.aim is not None:
+            out.update(aim=" ".join(str(x) for x in self.aim), met=self.met())
+        return out
+
+
+def number(value):
+    if value is None:
+        return ""
+    digits = 0 if value >= 1000 else 1 if value >= 10 else 2
+    return f"{value:,.{digits}f}"
+
+
+def table(rows):
+    head = ("figure", "unit", "product", "yardstick", "ratio", "against", "aim")
+    lines = [(r.figure, r.unit, number(r.product), number(r.yardstick),
+              f"{r.ratio:.2f}" if r.ratio is not None else "", r.against, r.aim_text())
+             for r in rows]
+    widths = [max(len(line[i]) for line in [head, *lines]) for i in range(len(head))]
+    right = (2, 3, 4)
+    for line in [head, tuple("-" * w for w in widths), *lines]:
+        print("  ".join(cell.rjust(w) if i in right else cell.ljust(w)
+                        for i, (cell, w) in enumerate(zip(line, widths))).rstrip())
+
+
+class Bench:
+    """What the parts share: where things are, and how programs are run."""
+
+    def __init__(self, options, sockets, disk):
+        self.programs = paths.build() / "tests/bench"
+        self.sockets = sockets
+        self.disk = disk
+        self.idle_seconds = options.idle_seconds
+        self.vms = options.vms
+        self._count = 0
+        self._open = []
+
+    def _fresh(self, parent, name):
+        self._count += 1
+        directory = parent / f"{self._count}-{name}"
+        directory.mkdir(mode=0o755)
+        return directory
+
+    def host(self, name, config=None):
+        """A bus and a daemon that nothing has touched, its state on the disk."""
+        merged = {**CONFIG, "state_directory": str(self._fresh(self.disk, name)), **(config or {})}
+        return self.keep(Host(self._fresh(self.sockets, name), merged))
+
+    def keep(self, thing):
+        self._open.append(thing)
+        return thing
+
+    def close_all(self):
+        while self._open:
+            thing = self._open.pop()
+            thing.close() if hasattr(thing, "close") else thing.kill()
+
+    def serve(self, name, argument):
+        """One of the bare servers, once it serves."""
+        process = self.keep(Process([self.programs / "yardstick", name, argument],
+                                    self.sockets / f"{name}.log"))
+        process.wait_log("ready")
+        return process
+
+    def hold(self, host, vms, vcpus):
+        """A process that keeps that many VMs connected."""
+        process = self.keep(Process([self.programs / "hold", host.socket, vms, vcpus],
+                                    host.directory / "hold.log", stdin=subprocess.PIPE))
+        process.wait_log("ready", 120)
+        return process
+
+    def run(self, name, *arguments):
+        """{name: object} of what the program prints."""
+        out = subprocess.run([str(self.programs / name), *[str(a) for a in arguments]],
+                             check=True, stdout=subprocess.PIPE, text=True, timeout=240).stdout
+        return {o["name"]: o for o in map(json.loads, out.splitlines())}
+
+
+# ---- the parts ----
+
+def part_ask(bench):
+    """Round trip of an asked verdict."""
+    host = bench.host("ask", ASK)
+    bare = bench.sockets / "ping-pong"
+    bench.serve("ping-pong", bare)
+    got = bench.run("roundtrip", host.socket, bare, ROUNDTRIPS)
+    against = "bare ping-pong of as many bytes"
+    for key, name in (("p50", "p50"), ("p99", "p99"), ("p999", "p99.9")):
+        yield Row("ask", f"asked verdict, {name}", "us", got["asked"][key] / 1e3,
+                  got["bare"][key] / 1e3, against, ("ratio", "<=", 1.25) if key == "p50" else None)
+    for key, name in (("p50", "p50"), ("p99", "p99"), ("p999", "p99.9")):
+        yield Row("ask", f"asked through libcpupolicy, {name}", "us", got["library"][key] / 1e3,
+                  got["bare"][key] / 1e3, against)
+
+
+def part_page(bench):
+    """A verdict that the page gives."""
+    host = bench.host("page")
+    got = bench.run("page", host.socket)  # in picoseconds
+    load = got["load"]["p50"] / 1e3
+    against = "load of one word from shared memory"
+    for key, figure in (("allow", "verdict from the page, allow"),
+                        ("deny", "verdict from the page, deny"),
+                        ("power-on", "verdict, second look, event queued")):
+        yield Row("page", figure, "ns", got[key]["p50"] / 1e3, load, against,
+                  ("product", "<=", 200) if key != "power-on" else None)
+
+
+def part_throughput(bench):
+    """Asked verdicts per second."""
+    host = bench.host("throughput", ASK)
+    bare = bench.sockets / "echo"
+    bench.serve("echo", bare)
+    rows = []
+    for vms in LOADS:
+        note(f"throughput: {vms} connected")
+        got = bench.run("throughput", host.socket, bare, vms, LOAD_SLICES, LOAD_MILLISECONDS)
+        yield Row("throughput", f"asked verdicts, {vms} VMs", "1/s", got["asked"]["per_second"],
+                  got["bare"]["per_second"], "bare libevent echo", ("ratio", ">=", 0.6))
+        rows.append(Row("throughput", f"server's CPU per verdict, {vms} VMs", "us",
+                        got["asked"]["cpu_ns"] / 1e3, got["bare"]["cpu_ns"] / 1e3,
+                        "bare libevent echo"))
+    yield from rows
+
+
+def part_resize(bench):
+    """SetVcpuCount as a client of the bus sees it."""
+    host = bench.host("resize")
+    bench.serve("method", host.bus.address)
+    got = bench.run("resize", host.socket, host.bus.address, bench.disk, RESIZES)
+    against = "bare sd-bus method plus bare SQLite commit"
+    for key, name in (("p50", "p50"), ("p99", "p99")):
+        yield Row("resize", f"SetVcpuCount, {name}", "us", got["resize"][key] / 1e3,
+                  got["bare"][key] / 1e3, against)
+    yield Row("resize", "of the yardstick: method, p50", "us", got["method"]["p50"] / 1e3)
+    yield Row("resize", "of the yardstick: commit, p50", "us", got["commit"]["p50"] / 1e3)
+
+
+def memory_kib(pid):
+    """(private and file pages, memory files that it has open), without counting a page twice."""
+    fields = {}
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text("ascii").splitlines():
+        key, _, value = line.partition(":")
+        fields[key] = value.split()
+    files = {}
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        try:
+            if os.readlink(entry.path).startswith("/memfd:"):
+                s = os.stat(entry.path)
+                files[s.st_dev, s.st_ino] = s.st_blocks / 2
+        except FileNotFoundError:
+            continue  # closed meanwhile
+    return int(fields["RssAnon"][0]) + int(fields["RssFile"][0]), sum(files.values())
+
+
+def part_memory(bench):
+    """Resident memory for each VM."""
+    host = bench.host("memory")
+    own0, pages0 = memory_kib(host.daemon.process.pid)
+    note(f"memory: registering {bench.vms} VMs")
+    bench.hold(host, bench.vms, VCPUS)
+    own, pages = memory_kib(host.daemon.process.pid)
+    yield Row("memory", f"memory per VM, {bench.vms} VMs of {VCPUS} vCPUs", "KiB",
+              (own + pages - own0 - pages0) / bench.vms, 4.0, "one page of memory",
+              ("product", "<=", 12))
+    yield Row("memory", "of it the policy page", "KiB", (pages - pages0) / bench.vms)
+    yield Row("memory", "the daemon without VMs", "KiB", own0 + pages0)
+
+
+def wakeups(pid):
+    """How often threads of the process have gone to sleep of themselves, and so woken up."""
+    total = 0
+    for status in pathlib.Path(f"/proc/{pid}/task").glob("*/status"):
+        for line in status.read_text("ascii").splitlines():
+            if line.startswith("voluntary_ctxt_switches:"):
+                total += int(line.split()[1])
+    return total
+
+
+def part_idle(bench):
+    """Wake-ups of a daemon that nobody wants anything of."""
+    pids = {}
+    for vms in (1, bench.vms):
+        host = bench.host(f"idle-{vms}")
+        note(f"idle: registering {vms}")
+        bench.hold(host, vms, VCPUS)
+        pids[vms] = host.daemon.process.pid
+
+    def quiet():
+        before = {vms: wakeups(pid) for vms, pid in pids.items()}
+        time.sleep(1)
+        return before == {vms: wakeups(pid) for vms, pid in pids.items()}
+    # A daemon that never comes to rest is what this part is there to show: it is measured as it is.
+    end = time.monotonic() + 5
+    while not quiet() and time.monotonic() < end:
+        pass
+    note(f"idle: watching for {bench.idle_seconds} s")
+    before = {vms: wakeups(pid) for vms, pid in pids.items()}
+    start = time.monotonic()
+    time.sleep(bench.idle_seconds)
+    minute = 60 / (time.monotonic() - start)
+    after = {vms: (wakeups(pid) - before[vms]) * minute for vms, pid in pids.items()}
+    one = after[1]
+    yield Row("idle", "wake-ups of an idle minute, 1 VM", "1/min", one)
+    # "do not grow": no more than with one VM, give or take one wake-up in the window
+    yield Row("idle", f"wake-ups of an idle minute, {bench.vms} VMs", "1/min", after[bench.vms],
+              aim=("product", "<=", round(one + minute, 1)))
+
+
+MEMORY = 1024
+# name, vCPUs at boot, possible vCPUs with the glue or None for stock
+GUESTS = (("4 of 4", 4, 4), ("4 of 8", 4, 8), ("4 of 16", 4, 16), ("stock 4", 4, None),
+          ("stock 16", 16, None))
+
+
+def boot(bench, host, images, boot_vcpus, possible):
+    """(seconds to init, of them seconds of the kernel, resident MiB when init runs)"""
+    policy = policy_options(host.socket) if possible else None
+    smp = f"cpus={boot_vcpus},maxcpus={possible}" if possible else boot_vcpus
+    options = [*machine_options(smp, MEMORY, policy),
+               *linux_options(images, "quiet")]
+    start = time.monotonic()
+    machine = Linux(bench.sockets, options, paths.qemu() if possible else paths.stock_qemu())
+    try:
+        machine.wait_boot()
+        seconds = time.monotonic() - start
+        resident = machine.process.rss_kib() / 1024
+        # The kernel's own clock, when it handed over to init.
+        line = machine.guest.run("dmesg | grep 'Run /init'").splitlines()[0]
+        kernel = float(line[line.index("[") + 1:line.index("]")])
+        online = machine.guest.tables()["online"]
+        assert online == f"0-{boot_vcpus - 1}", f"the guest runs on {online}"
+    finally:
+        machine.close()
+    return seconds, kernel, resident
+
+
+def part_guest(bench):
+    """What standby vCPUs cost the guest and QEMU."""
+    images = paths.guest_images()
+    for find in (paths.qemu, paths.stock_qemu):
+        note(f"guest: {find()}")
+    host = bench.host("guest")
+    got = {name: [] for name, _, _ in GUESTS}
+    for run in range(GUEST_RUNS):
+        for name, boot_vcpus, possible in GUESTS:
+            got[name].append(boot(bench, host, images, boot_vcpus, possible))
+            note(f"guest: run {run + 1} of {GUEST_RUNS}, {name}: {got[name][-1][0]:.1f} s")
+    median = {name: [statistics.median(column) for column in zip(*runs)]
+              for name, runs in got.items()}
+    for i, figure, unit in ((0, "time to init", "s"), (1, "of it the kernel's boot", "s"),
+                            (2, "QEMU's resident memory", "MiB")):
+        for name in ("4 of 4", "4 of 8", "4 of 16"):
+            yield Row("guest", f"{figure}, {name} vCPUs", unit, median[name][i],
+                      median["stock 4"][i], "stock QEMU -smp 4")
+        yield Row("guest", f"{figure}, 4 of 16 vCPUs", unit, median["4 of 16"][i],
+                  median["stock 16"][i], "stock QEMU -smp 16")
+
+
+PARTS = {"ask": part_ask, "page": part_page, "throughput": part_throughput, "resize": part_resize,
+         "memory": part_memory, "idle": part_idle, "guest": part_guest}
+
+
+# ---- the whole ----
+
+def filesystem(path):
+    out = subprocess.run(["stat", "--file-system", "--format=%T", str(path)], check=True,
+                         stdout=subprocess.PIPE, text=True).stdout
+    return out.strip()
+
+
+def describe(disk):
+    model = next((line.partition(":")[2].strip() for line
+                  in pathlib.Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+                  if line.startswith("model name")), os.uname().machine)
+    return (f"{len(os.sched_getaffinity(0))} CPUs ({model}), Linux {os.uname().release}, "
+            f"state on {filesystem(disk)}, load {os.getloadavg()[0]:.2f}")
+
+
+def raise_open_files():
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < OPEN_FILES:
+        sys.exit(f"bench: {OPEN_FILES} open files are needed, the hard limit is {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, hard))
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description="Measures the parts named, or all: " + ", ".join(PARTS))
+    parser.add_argument("parts", nargs="*", metavar="PART")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
+    parser.add_argument("--vms", type=int, default=VMS, help="VMs of memory and idle")
+    parser.add_argument("--idle-seconds", type=float,
+                        default=float(os.environ.get("BENCH_IDLE_SECONDS", "20")),
+                        help="how long idle watches (default: BENCH_IDLE_SECONDS, 20)")
+    options = parser.parse_args()
+    for part in options.parts:
+        if part not in PARTS:
+            parser.error(f"{part!r} is none of {', '.join(PARTS)}")
+    return options
+
+
+def main():
+    options = parse_arguments()
+    raise_open_files()
+    if not shutil.which("dbus-daemon"):
+        sys.exit("bench: dbus-daemon is missing")
+    rows = []
+    failed = False
+    # Sockets need short paths; what is written to disk belongs on one, and /tmp may be memory.
+    with tempfile.TemporaryDirectory(prefix="cpupolicy-bench-") as sockets, \
+            tempfile.TemporaryDirectory(prefix="bench-", dir=paths.build()) as disk:
+        os.chmod(sockets, 0o755)
+        bench = Bench(options, pathlib.Path(sockets), pathlib.Path(disk))
+        header = describe(disk)
+        for part in options.parts or PARTS:
+            note(f"{part}: {PARTS[part].__doc__.rstrip('.').lower()}")
+            try:
+                rows.extend(PARTS[part](bench))
+            except (AssertionError, RuntimeError, subprocess.SubprocessError) as e:
+                note(f"{part} could not be measured: {e}")
+                failed = True
+            finally:
+                bench.close_all()
+    if options.json:
+        json.dump({"machine": header, "rows": [row.as_json() for row in rows]}, sys.stdout,
+                  indent=2)
+        print()
+    else:
+        print(header)
+        table(rows)
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
