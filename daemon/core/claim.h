@@ -35,6 +35,7 @@ enum claim_outcome {
 	CLAIM_REFUSED_POSSIBLE,
 	CLAIM_REFUSED_INCOMING, /* two targets */
 	CLAIM_REFUSED_FULL,
+	CLAIM_REFUSED_NAME_DIFFERS, /* a running VM keeps its name */
 };
 
 enum claim_outcome claim_decide(const struct claim *c);

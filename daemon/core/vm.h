@@ -47,6 +47,8 @@ struct vcpu {
 	uint8_t answer;  /* enum vcpu_answer */
 	uint8_t serial;  /* the page's SERIAL field */
 	uint8_t reason;  /* enum cpupolicy_reason of the last verdict */
+	uint32_t since;  /* the page's generation that first says so of this grant */
+	uint64_t granted_at; /* the revision that grants it */
 };
 
 enum vm_link {
@@ -64,10 +66,19 @@ enum vm_effect {
 	VM_EFFECT_DEADLINE = 1 << 4,   /* vm_deadline() changed */
 };
 
+/* A resize that is not durable yet, and what `desired` goes back to if it cannot be. */
+struct vm_undo {
+	uint64_t revision;
+	uint32_t desired;
+	bool desired_set;
+};
+
+#define VM_UNDO_MAX 8 /* resizes of one VM that may wait for the disk */
+
 struct vm {
 	const struct service_level *level;
 	uint32_t possible;
-	uint32_t boot;    /* proposed by the VMM at its start; below it only if boot_removable */
+	uint32_t boot;    /* the boot set: 0 .. boot-1 were enabled when the VM started; below it only if boot_removable */
 	uint32_t desired; /* what was last asked for; not changed by the service level */
 	enum vm_link link;
 	enum cpupolicy_run_state run_state;
@@ -81,6 +92,10 @@ struct vm {
 	uint64_t stored;     /* the last revision known to be durable */
 	struct rate cpu_on;
 	uint64_t denied; /* sum over vCPUs, saturating */
+	uint64_t job_revision; /* that started the job in flight: it ends no sooner than this is stored */
+	bool job_restored;     /* from the store: which vCPUs it had settled is known by their number only */
+	uint32_t undo_count;
+	struct vm_undo undo[VM_UNDO_MAX]; /* oldest first */
 	struct job job;      /* in flight if job.id != 0 */
 	struct job last_job; /* the one that ended last; id 0: none */
 	struct vcpu vcpus[];
@@ -146,6 +161,7 @@ enum vm_refusal {
 	VM_REFUSED_BOOT,    /* below the boot count, and its vCPUs may not be taken back */
 	VM_REFUSED_NOTIFY,  /* the guest has no ACPI: it cannot be told */
 	VM_REFUSED_MIGRATING, /* the guest is on its way to another VMM */
+	VM_REFUSED_STORAGE,   /* as many requests as may be wait for the disk already */
 };
 
 /*

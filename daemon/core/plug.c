@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+
+#include "daemon/core/plug.h"
+
+/* ---- counting ---- */
+
+uint32_t plug_minimum(const struct vm *vm)
+{
+	uint32_t minimum = vm->level->minimum > 0 ? vm->level->minimum : 1;
+
+	return minimum < vm->possible ? minimum : vm->possible;
+}
+
+uint32_t plug_count_enabled(const struct vm *vm)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < vm->possible; i++)
+		n += (vm->vcpus[i].flags & VCPU_ENABLED) != 0;
+	return n;
+}
+
+uint32_t plug_count_wanted(const struct vm *vm)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < vm->possible; i++)
+		n += plug_is_wanted(&vm->vcpus[i]);
+	return n;
+}
+
+/* ---- one vCPU ---- */
+
+void plug_touch(struct plug *p)
+{
+	p->durable = true;
+	p->effects |= VM_EFFECT_CHANGED;
+}
+
+static void set_flag(struct plug *p, uint32_t vcpu, uint8_t flag, bool on)
+{
+	struct vcpu *v = &p->vm->vcpus[vcpu];
+	uint8_t flags = on ? v->flags | flag : v->flags & ~flag;
+
+	if (flags != v->flags)
+		p->effects |= VM_EFFECT_CHANGED;
+	v->flags = flags;
+}
+
+void plug_set_online(struct plug *p, uint32_t vcpu, bool online)
+{
+	set_flag(p, vcpu, VCPU_ONLINE, online);
+}
+
+void plug_set_acked(struct plug *p, uint32_t vcpu, bool acked)
+{
+	set_flag(p, vcpu, VCPU_ACKED, acked);
+}
+
+void plug_set_answer(struct plug *p, uint32_t vcpu, enum vcpu_answer answer)
+{
+	struct vcpu *v = &p->vm->vcpus[vcpu];
+
+	if (v->answer != answer)
+		p->effects |= VM_EFFECT_CHANGED;
+	v->answer = (uint8_t)answer;
+}
+
+/* A vCPU that a request moves belongs to the job of that request. */
+static void join_job(struct plug *p, uint32_t vcpu)
+{
+	if (p->vm->job.id != 0)
+		p->vm->vcpus[vcpu].flags |= VCPU_IN_JOB;
+}
+
+static void next_grant(struct vcpu *v)
+{
+	/* 0 says that it was never granted. */
+	if (++v->grant == 0)
+		v->grant = 1;
+}
+
+void plug_grant(struct plug *p, uint32_t vcpu)
+{
+	struct vcpu *v = &p->vm->vcpus[vcpu];
+
+	next_grant(v);
+	v->flags &= (uint8_t)~(VCPU_DURABLE | VCPU_ACKED);
+	v->flags |= VCPU_ENABLED | VCPU_WANTED;
+	v->answer = VCPU_ANSWER_NONE;
+	v->granted_at = p->vm->revision + 1;
+	join_job(p, vcpu);
+	plug_touch(p);
+}
+
+void plug_drop(struct plug *p, uint32_t vcpu)
+{
+	struct vcpu *v = &p->vm->vcpus[vcpu];
+
+	if (v->flags & VCPU_DURABLE)
+		p->effects |= VM_EFFECT_PAGE;
+	v->flags &= (uint8_t)~(VCPU_ENABLED | VCPU_WANTED | VCPU_DURABLE | VCPU_ACKED);
+	v->answer = VCPU_ANSWER_NONE;
+	plug_touch(p);
+}
+
+void plug_renew(struct plug *p, uint32_t vcpu)
+{
+	struct vcpu *v = &p->vm->vcpus[vcpu];
+
+	next_grant(v);
+	v->flags &= (uint8_t)~VCPU_ACKED;
+	v->answer = VCPU_ANSWER_NONE;
+	v->since = p->vm->generation + 1;
+	p->effects |= VM_EFFECT_PAGE | VM_EFFECT_CHANGED;
+}
+
+void plug_remind(struct plug *p, uint32_t vcpu)
+{
+	struct vcpu *v = &p->vm->vcpus[vcpu];
+
+	v->serial++;
+	plug_set_answer(p, vcpu, VCPU_ANSWER_NONE);
+	join_job(p, vcpu);
+	if (v->flags & VCPU_DURABLE)
+		p->effects |= VM_EFFECT_PAGE;
+}
+
+static void ask_back(struct plug *p, uint32_t vcpu)
+{
+	struct vcpu *v = &p->vm->vcpus[vcpu];
+
+	if (!(v->flags & VCPU_DURABLE)) {
+		plug_drop(p, vcpu);
+		join_job(p, vcpu);
+		return;
+	}
+	v->flags &= (uint8_t)~VCPU_WANTED;
+	plug_remind(p, vcpu);
+	plug_touch(p);
+}
+
+static void cancel(struct plug *p, uint32_t vcpu)
+{
+	struct vcpu *v = &p->vm->vcpus[vcpu];
+
+	v->flags |= VCPU_WANTED;
+	if (v->flags & (VCPU_ACKED | VCPU_ONLINE)) {
+		plug_set_answer(p, vcpu, VCPU_ANSWER_NONE);
+		join_job(p, vcpu);
+		p->effects |= VM_EFFECT_PAGE;
+	} else {
+		plug_remind(p, vcpu);
+	}
+	plug_touch(p);
+}
+
+/* ---- all of them ---- */
+
+static bool may_take(const struct vm *vm, uint32_t vcpu)
+{
+	return vcpu > 0 && (vm->boot_removable || vcpu >= vm->boot);
+}
+
+void plug_converge(struct plug *p, bool grow)
+{
+	struct vm *vm = p->vm;
+	uint32_t wanted = plug_count_wanted(vm), target = vm_target(vm);
+
+	for (uint32_t i = vm->possible; i-- > 0 && wanted > target;) {
+		if (plug_is_wanted(&vm->vcpus[i]) && may_take(vm, i)) {
+			ask_back(p, i);
+			wanted--;
+		}
+	}
+	if (!grow)
+		return;
+	/* First those that the guest still has: who keeps what it was asked for does not get another one besides. */
+	for (uint32_t i = 0; i < vm->possible && wanted < target; i++) {
+		if ((vm->vcpus[i].flags & (VCPU_ENABLED | VCPU_WANTED)) == VCPU_ENABLED) {
+			cancel(p, i);
+			wanted++;
+		}
+	}
+	for (uint32_t i = 0; i < vm->possible && wanted < target; i++) {
+		if (!(vm->vcpus[i].flags & VCPU_ENABLED)) {
+			plug_grant(p, i);
+			wanted++;
+		}
+	}
+}
+
+/* ---- the job ---- */
+
+enum standing {
+	PENDING,
+	SETTLED,
+	REFUSED,
+};
+
+/* `refused` of a vCPU that is not enabled: the guest gave back what it was to get. */
+static enum standing vcpu_standing(const struct vcpu *v)
+{
+	bool refused = v->answer == VCPU_ANSWER_REFUSED || v->answer == VCPU_ANSWER_FORBIDDEN;
+
+	if (!(v->flags & VCPU_ENABLED))
+		return refused ? REFUSED : SETTLED;
+	if ((v->flags & VCPU_WANTED) && (v->flags & (VCPU_ACKED | VCPU_ONLINE)))
+		return SETTLED;
+	return refused ? REFUSED : PENDING;
+}
+
+static void tally(struct vm *vm)
+{
+	struct job *j = &vm->job;
+	uint32_t added = 0, online = 0, span = j->from > j->to ? j->from - j->to : j->to - j->from;
+
+	j->pending = j->settled = j->refused = 0;
+	j->forbidden = false;
+	for (uint32_t i = 0; i < vm->possible; i++) {
+		const struct vcpu *v = &vm->vcpus[i];
+
+		if (!(v->flags & VCPU_IN_JOB))
+			continue;
+		switch (vcpu_standing(v)) {
+		case PENDING:
+			j->pending++;
+			break;
+		case SETTLED:
+			j->settled++;
+			break;
+		case REFUSED:
+			j->refused++;
+			j->forbidden = j->forbidden || v->answer == VCPU_ANSWER_FORBIDDEN;
+			break;
+		}
+		if (plug_is_wanted(v)) {
+			added++;
+			online += (v->flags & VCPU_ONLINE) != 0;
+		}
+	}
+	if (vm->job_restored)
+		j->settled = span > j->pending + j->refused ? span - j->pending - j->refused : 0;
+	j->online = added > 0 && added == online;
+}
+
+void plug_end_job(struct plug *p, enum job_result result)
+{
+	struct vm *vm = p->vm;
+
+	for (uint32_t i = 0; i < vm->possible; i++)
+		vm->vcpus[i].flags &= (uint8_t)~VCPU_IN_JOB;
+	vm->last_job = vm->job;
+	vm->last_job.result = result;
+	vm->last_job.online = vm->job.online && result == JOB_DONE;
+	vm->job = (struct job){ 0 };
+	vm->job_restored = false;
+	p->effects |= VM_EFFECT_JOB_ENDED;
+	plug_touch(p);
+}
+
+void plug_set_clock(struct plug *p)
+{
+	struct vm *vm = p->vm;
+
+	/* Without its VMM nobody knows whether the VM is paused: a job must end. */
+	if (vm->link == VM_CONNECTED && vm->run_state != CPUPOLICY_RUN_RUNNING)
+		job_pause(&vm->job, p->now);
+	else
+		job_continue(&vm->job, p->now);
+}
+
+static void judge(struct plug *p)
+{
+	struct vm *vm = p->vm;
+	enum job_result result;
+	bool expired;
+
+	if (vm->job.id == 0)
+		return;
+	tally(vm);
+	if (vm->job_revision > vm->stored)
+		return; /* the client does not know of it yet */
+	expired = p->now >= job_deadline(&vm->job);
+	result = job_outcome(&vm->job, expired);
+	if (vm->link == VM_STOPPED || (result != JOB_RUNNING && vm->job.pending > 0 && vm->link == VM_DISCONNECTED))
+		result = JOB_DISCONNECTED;
+	if (result != JOB_RUNNING)
+		plug_end_job(p, result);
+}
+
+/* ---- an event ---- */
+
+struct plug plug_begin(struct vm *vm, uint64_t now)
+{
+	return (struct plug){ .vm = vm, .now = now, .deadline = vm_deadline(vm) };
+}
+
+unsigned plug_end(struct plug *p)
+{
+	judge(p);
+	if (p->durable) {
+		p->vm->revision++;
+		p->effects |= VM_EFFECT_STORE;
+	}
+	if (vm_deadline(p->vm) != p->deadline)
+		p->effects |= VM_EFFECT_DEADLINE;
+	return p->effects;
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef CPUPOLICYD_PLUG_H
+#define CPUPOLICYD_PLUG_H
+
+/*
+ * The moves that the events of vm.h are made of. An event is one struct plug from plug_begin() to plug_end(); all its
+ * changes to the durable part belong to one revision, the next. plug_end() judges the job and gives the effects.
+ *
+ * What always holds between two events, for each vCPU of a VM that is not stopped:
+ *   - WANTED, DURABLE and ACKED only with ENABLED; ENABLED without WANTED only with DURABLE: a grant that the page never
+ *     showed is withdrawn, not asked back;
+ *   - vCPU 0 has all four;
+ *   - IN_JOB only while a job is in flight.
+ * docs/states.md has the table.
+ */
+
+#include "daemon/core/vm.h"
+
+struct plug {
+	struct vm *vm;
+	uint64_t now;
+	uint64_t deadline; /* as it was */
+	unsigned effects;
+	bool durable; /* the durable part changed */
+};
+
+struct plug plug_begin(struct vm *vm, uint64_t now);
+unsigned plug_end(struct plug *p);
+
+/* Enabled by policy and not asked back; whether or not it is durable yet. */
+static inline bool plug_is_wanted(const struct vcpu *v)
+{
+	return (v->flags & (VCPU_ENABLED | VCPU_WANTED)) == (VCPU_ENABLED | VCPU_WANTED);
+}
+
+/* The page says so, or is about to. */
+static inline bool plug_is_granted(const struct vcpu *v)
+{
+	return (v->flags & (VCPU_ENABLED | VCPU_DURABLE)) == (VCPU_ENABLED | VCPU_DURABLE);
+}
+
+uint32_t plug_minimum(const struct vm *vm);
+uint32_t plug_count_enabled(const struct vm *vm);
+uint32_t plug_count_wanted(const struct vm *vm);
+
+/* The durable part changed, in a way that clients see. */
+void plug_touch(struct plug *p);
+void plug_set_online(struct plug *p, uint32_t vcpu, bool online);
+void plug_set_acked(struct plug *p, uint32_t vcpu, bool acked);
+void plug_set_answer(struct plug *p, uint32_t vcpu, enum vcpu_answer answer);
+
+/* Gives it to the guest: a new grant, not durable yet. */
+void plug_grant(struct plug *p, uint32_t vcpu);
+/* Takes it from the guest at once: ejected, reset, or never shown. */
+void plug_drop(struct plug *p, uint32_t vcpu);
+/* The same grant under a new number: for a VMM that may hold it for given back. */
+void plug_renew(struct plug *p, uint32_t vcpu);
+/* Notifies the guest again. */
+void plug_remind(struct plug *p, uint32_t vcpu);
+
+/* Makes as many vCPUs wanted as the target says: asks the highest ones back; gives up asking back, lowest first, before
+ * it grants more, lowest first. Without `grow` only the former. */
+void plug_converge(struct plug *p, bool grow);
+
+/* Has the clock of the job run or stand as the VM does. */
+void plug_set_clock(struct plug *p);
+void plug_end_job(struct plug *p, enum job_result result);
+
+#endif
