@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+
+#include "daemon/bus_call.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+#include "daemon/bus_authorise.h"
+#include "daemon/bus_job.h"
+#include "daemon/log.h"
+#include "daemon/util.h"
+
+/* Over all clients; what waits is our memory. */
+#define CALLS_MAX 1024
+
+#define ERROR(name) "org.cpupolicy1.Error." name
+
+struct bus_call {
+	TAILQ_ENTRY(bus_call) entry;
+	struct bus_calls *calls; /* NULL: the answer goes nowhere */
+	sd_bus_message *message;
+	struct bus_authorisation *authorisation; /* NULL: the host has it */
+	void (*perform)(struct bus_call *call, uid_t uid);
+	uint32_t count;
+	char vm[];
+};
+
+struct bus_calls {
+	TAILQ_HEAD(, bus_call) list;
+	unsigned n;
+	struct host *host;
+	struct bus_link *link;
+};
+
+static const char *error_name(enum host_error error)
+{
+	switch (error) {
+	case HOST_OK:
+		break;
+	case HOST_NO_SUCH_VM:
+		return ERROR("NoSuchVm");
+	case HOST_NO_SUCH_JOB:
+		return ERROR("NoSuchJob");
+	case HOST_OUT_OF_RANGE:
+		return ERROR("OutOfRange");
+	case HOST_SLA_LIMIT:
+		return ERROR("SlaLimit");
+	case HOST_BOOT_VCPU:
+		return ERROR("BootVcpu");
+	case HOST_NOT_NOTIFIABLE:
+		return ERROR("NotNotifiable");
+	case HOST_MIGRATING:
+		return ERROR("Migrating");
+	case HOST_VM_RUNNING:
+		return ERROR("VmRunning");
+	case HOST_STORAGE:
+		return ERROR("Storage");
+	case HOST_NO_MEMORY:
+		return SD_BUS_ERROR_NO_MEMORY;
+	}
+	return SD_BUS_ERROR_FAILED;
+}
+
+/* ---- life of a call ---- */
+
+static void detach(struct bus_call *call)
+{
+	if (call->calls) {
+		TAILQ_REMOVE(&call->calls->list, call, entry);
+		call->calls->n--;
+	}
+	call->calls = NULL;
+	call->authorisation = bus_authorisation_free(call->authorisation);
+	call->message = sd_bus_message_unref(call->message);
+}
+
+static void call_free(struct bus_call *call)
+{
+	detach(call);
+	free(call);
+}
+
+static void replied(struct bus_call *call, int r)
+{
+	if (r < 0 && r != -ENOTCONN && r != -ECONNRESET)
+		log_warning("D-Bus: cannot reply: %s", strerror(-r));
+	bus_link_touch(call->calls->link);
+	call_free(call);
+}
+
+static void on_authorised(uid_t uid, const sd_bus_error *error, void *userdata)
+{
+	struct bus_call *call = userdata;
+
+	call->authorisation = bus_authorisation_free(call->authorisation);
+	if (error)
+		replied(call, sd_bus_reply_method_error(call->message, error));
+	else
+		call->perform(call, uid);
+}
+
+static int call_start(struct bus_calls *calls, sd_bus_message *m, const char *vm, uint32_t count,
+		      void (*perform)(struct bus_call *call, uid_t uid), sd_bus_error *ret_error)
+{
+	size_t length = strlen(vm);
+	struct bus_call *call;
+	int r;
+
+	if (length >= CPUPOLICY_NAME_SIZE)
+		return sd_bus_error_set(ret_error, ERROR("NoSuchVm"), "No VM has a name of that length.");
+	if (calls->n >= CALLS_MAX)
+		return sd_bus_error_set(ret_error, SD_BUS_ERROR_LIMITS_EXCEEDED,
+					"Too many requests wait for their answers already: try again.");
+	call = calloc(1, sizeof(*call) + length + 1);
+	if (!call)
+		return -ENOMEM;
+	memcpy(call->vm, vm, length + 1);
+	call->count = count;
+	call->perform = perform;
+	r = bus_authorise(&call->authorisation, m, on_authorised, call);
+	if (r < 0) {
+		free(call);
+		return r;
+	}
+	call->message = sd_bus_message_ref(m);
+	call->calls = calls;
+	TAILQ_INSERT_TAIL(&calls->list, call, entry);
+	calls->n++;
+	return 1;
+}
+
+/* ---- what the calls do ---- */
+
+static void on_host(enum host_error error, const char *message, uint64_t job, void *userdata)
+{
+	struct bus_call *call = userdata;
+	char path[BUS_JOB_PATH_SIZE];
+	int r;
+
+	if (!call->calls) {
+		free(call);
+		return;
+	}
+	if (error != HOST_OK)
+		r = sd_bus_reply_method_errorf(call->message, error_name(error), "%s", message);
+	else if (job != 0)
+		r = sd_bus_reply_method_return(call->message, "o", bus_job_path(job, path));
+	else
+		r = sd_bus_reply_method_return(call->message, NULL);
+	replied(call, r);
+}
+
+static void perform_resize(struct bus_call *call, uid_t uid)
+{
+	host_resize(call->calls->host, call->vm, call->count, uid, on_host, call);
+}
+
+static void perform_forget(struct bus_call *call, uid_t uid)
+{
+	host_forget(call->calls->host, call->vm, uid, on_host, call);
+}
+
+int bus_call_resize(struct bus_calls *calls, sd_bus_message *m, const char *vm, uint32_t count, sd_bus_error *ret_error)
+{
+	return call_start(calls, m, vm, count, perform_resize, ret_error);
+}
+
+int bus_call_forget(struct bus_calls *calls, sd_bus_message *m, const char *vm, sd_bus_error *ret_error)
+{
+	return call_start(calls, m, vm, 0, perform_forget, ret_error);
+}
+
+/* ---- all of them ---- */
+
+int bus_calls_new(struct bus_calls **ret, struct host *host)
+{
+	struct bus_calls *calls = calloc(1, sizeof(*calls));
+
+	if (!calls)
+		return -ENOMEM;
+	TAILQ_INIT(&calls->list);
+	calls->host = host;
+	*ret = calls;
+	return 0;
+}
+
+void bus_calls_set_link(struct bus_calls *calls, struct bus_link *link)
+{
+	calls->link = link;
+}
+
+void bus_calls_lost(struct bus_calls *calls)
+{
+	struct bus_call *call;
+
+	while ((call = TAILQ_FIRST(&calls->list))) {
+		bool with_host = !call->authorisation;
+
+		detach(call);
+		if (!with_host)
+			free(call);
+	}
+}
+
+struct bus_calls *bus_calls_free(struct bus_calls *calls)
+{
+	if (calls)
+		bus_calls_lost(calls);
+	free(calls);
+	return NULL;
+}
