@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+
+/*
+ * cpupolicyd: from options to a running loop, and back. The order of start is the order of what must be known before
+ * the next may be touched: configuration; the state directory's lock; the records; then the socket, and last the bus.
+ */
+
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+
+#include "daemon/bus.h"
+#include "daemon/config.h"
+#include "daemon/host.h"
+#include "daemon/listener.h"
+#include "daemon/log.h"
+#include "daemon/loop.h"
+#include "daemon/store.h"
+#include "daemon/util.h"
+
+/* docs/man/cpupolicyd.8 lists these */
+enum {
+	EXIT_USAGE = 2,
+	EXIT_CONFIG = 3,
+	EXIT_STATE = 4,
+};
+
+DEFINE_CLEANUP(struct bus *, bus_free)
+DEFINE_CLEANUP(struct config *, config_free)
+DEFINE_CLEANUP(struct host *, host_free)
+DEFINE_CLEANUP(struct listener *, listener_free)
+DEFINE_CLEANUP(struct loop *, loop_free)
+DEFINE_CLEANUP(struct store *, store_close)
+
+struct options {
+	const char *config; /* NULL: the default one, which may be missing */
+	const char *socket;
+	const char *state_directory;
+	const char *bus;
+	int log_level;
+	bool check;
+	bool done; /* --help or --version was all */
+};
+
+static const char default_config[] = SYSCONFDIR "/cpupolicyd.conf";
+
+static void print_help(void)
+{
+	printf("Usage: cpupolicyd [OPTION]...\n"
+	       "Decides which vCPUs the virtual machines of this host may use.\n\n"
+	       "  --config FILE          read this configuration (default: %s)\n"
+	       "  --check-config         check the configuration and exit\n"
+	       "  --socket PATH          listen for VMMs here\n"
+	       "  --state-directory DIR  keep the records here\n"
+	       "  --bus BUS              offer the API on this bus: system, session, none or an address\n"
+	       "  --log-level LEVEL      error, warning, notice, info (default) or debug\n"
+	       "  --version              print the version and exit\n"
+	       "  --help                 print this and exit\n\n"
+	       "--socket, --state-directory and --bus replace what the configuration says.\n",
+	       default_config);
+}
+
+static int parse_level(const char *text, int *ret)
+{
+	static const struct {
+		const char *name;
+		int level;
+	} levels[] = {
+		{"error", LOG_ERR}, {"warning", LOG_WARNING}, {"notice", LOG_NOTICE},
+		{"info", LOG_INFO}, {"debug", LOG_DEBUG},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(levels); i++)
+		if (strcmp(text, levels[i].name) == 0) {
+			*ret = levels[i].level;
+			return 0;
+		}
+	return -EINVAL;
+}
+
+static int parse_options(int argc, char *argv[], struct options *ret)
+{
+	enum { OPT_CONFIG = 256, OPT_CHECK, OPT_SOCKET, OPT_STATE, OPT_BUS, OPT_LEVEL, OPT_VERSION, OPT_HELP };
+	static const struct option longs[] = {
+		{"config", required_argument, NULL, OPT_CONFIG},
+		{"check-config", no_argument, NULL, OPT_CHECK},
+		{"socket", required_argument, NULL, OPT_SOCKET},
+		{"state-directory", required_argument, NULL, OPT_STATE},
+		{"bus", required_argument, NULL, OPT_BUS},
+		{"log-level", required_argument, NULL, OPT_LEVEL},
+		{"version", no_argument, NULL, OPT_VERSION},
+		{"help", no_argument, NULL, OPT_HELP},
+		{0},
+	};
+	struct options o = {.log_level = LOG_INFO};
+	int c;
+
+	while ((c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+		switch (c) {
+		case OPT_CONFIG:
+			o.config = optarg;
+			break;
+		case OPT_CHECK:
+			o.check = true;
+			break;
+		case OPT_SOCKET:
+			o.socket = optarg;
+			break;
+		case OPT_STATE:
+			o.state_directory = optarg;
+			break;
+		case OPT_BUS:
+			o.bus = optarg;
+			break;
+		case OPT_LEVEL:
+			if (parse_level(optarg, &o.log_level) < 0) {
+				fprintf(stderr, "cpupolicyd: no such log level: %s\n", optarg);
+				return -EINVAL;
+			}
+			break;
+		case OPT_VERSION:
+			printf("cpupolicyd %s\n", PACKAGE_VERSION);
+			o.done = true;
+			break;
+		case OPT_HELP:
+			print_help();
+			o.done = true;
+			break;
+		default: /* getopt has said what */
+			fprintf(stderr, "Try 'cpupolicyd --help'.\n");
+			return -EINVAL;
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "cpupolicyd: unexpected argument: %s\nTry 'cpupolicyd --help'.\n", argv[optind]);
+		return -EINVAL;
+	}
+	*ret = o;
+	return 0;
+}
+
+/* Every failure at start comes with a sentence, or was for want of memory. */
+static int report(int r, const char *error, int status)
+{
+	log_error("%s", error ? error : strerror(-r));
+	return status;
+}
+
+static int load_config(const struct options *options, struct config **ret)
+{
+	_cleanup_(config_freep) struct config *config = NULL;
+	_cleanup_free_ char *error = NULL;
+	const struct {
+		const char *key, *value;
+	} overrides[] = {
+		{"socket", options->socket},
+		{"state_directory", options->state_directory},
+		{"bus", options->bus},
+	};
+	int r = config_load(&config, options->config ? options->config : default_config, !options->config, &error);
+
+	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(overrides); i++)
+		if (overrides[i].value)
+			r = config_set(config, overrides[i].key, overrides[i].value, &error);
+	if (r < 0)
+		return report(r, error, EXIT_CONFIG);
+	*ret = TAKE(config);
+	return 0;
+}
+
+static void prepare_process(void)
+{
+	struct rlimit limit;
+
+	/* A write to a peer that went away, or beyond a file size limit, is an error to handle where it happens. */
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
+	umask(0077);
+	/* Three descriptors for a VM, and the usual soft limit is for programs that use select(). */
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static int run(const struct config *config)
+{
+	_cleanup_free_ char *error = NULL;
+	/* Ended in reverse. */
+	_cleanup_(loop_freep) struct loop *loop = NULL;
+	_cleanup_(store_closep) struct store *store = NULL;
+	_cleanup_(host_freep) struct host *host = NULL;
+	_cleanup_(listener_freep) struct listener *listener = NULL;
+	_cleanup_(bus_freep) struct bus *bus = NULL;
+	int r;
+
+	r = loop_new(&loop);
+	if (r >= 0)
+		r = loop_quit_on_signals(loop);
+	if (r < 0)
+		return report(r, NULL, EXIT_FAILURE);
+	r = store_open(&store, loop, config->state_directory, &error);
+	if (r < 0)
+		return report(r, error, EXIT_STATE);
+	r = host_new(&host, loop, store, config);
+	if (r < 0)
+		return report(r, NULL, EXIT_FAILURE);
+	r = host_load(host, &error);
+	if (r < 0)
+		return report(r, error, EXIT_STATE);
+	r = listener_new(&listener, loop, host, config, &error);
+	if (r < 0)
+		return report(r, error, EXIT_FAILURE);
+	if (strcmp(config->bus, "none") != 0) {
+		r = bus_new(&bus, loop, host, config->bus, &error);
+		if (r < 0)
+			return report(r, error, EXIT_FAILURE);
+	}
+	log_info("cpupolicyd %s: %zu VMs on record in %s, listening on %s", PACKAGE_VERSION, host_count(host),
+		 config->state_directory, config->socket);
+	sd_notify(0, "READY=1");
+	r = loop_run(loop);
+	sd_notify(0, "STOPPING=1");
+	if (r < 0)
+		return report(r, NULL, EXIT_FAILURE);
+	return EXIT_SUCCESS;
+}
+
+int main(int argc, char *argv[])
+{
+	_cleanup_(config_freep) struct config *config = NULL;
+	struct options options;
+	int status;
+
+	if (parse_options(argc, argv, &options) < 0)
+		return EXIT_USAGE;
+	if (options.done)
+		return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	log_open(options.log_level, options.check);
+	status = load_config(&options, &config);
+	if (status != 0)
+		return status;
+	if (options.check) {
+		printf("%s: correct\n", options.config ? options.config : default_config);
+		return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	}
+	prepare_process();
+	return run(config);
+}
