@@ -163,6 +163,12 @@ static struct vm_counts counts(const struct vm *vm)
 		return append_set(reply, host_vm_core(userdata), is);                                                  \
 	}
 
+/* 0: no process of this boot of the host is known */
+static uint32_t pid_on_bus(const struct peer *peer)
+{
+	return peer->pid > 0 ? (uint32_t)peer->pid : 0;
+}
+
 GETTER(name, "s", host_vm_name(host_vm))
 GETTER(uuid, "s", host_vm_uuid(host_vm))
 GETTER(state, "s", bus_vm_state(host_vm))
@@ -187,7 +193,7 @@ GETTER(notifiable, "b", (int)vm->notify)
 GETTER(boot_removable, "b", (int)vm->boot_removable)
 GETTER(denied, "t", vm->denied)
 GETTER(vmm_uid, "u", (uint32_t)host_vm_peer(host_vm)->uid)
-GETTER(vmm_pid, "u", (uint32_t)host_vm_peer(host_vm)->pid)
+GETTER(vmm_pid, "u", pid_on_bus(host_vm_peer(host_vm)))
 
 GETTER_HEAD(vcpus)
 {
@@ -313,7 +319,7 @@ void bus_vm_look(const struct host_vm *vm, struct bus_vm_seen *ret)
 		.confirmed = core->confirmed,
 		.desired_uid = (uint32_t)host_vm_desired_uid(vm),
 		.vmm_uid = (uint32_t)peer->uid,
-		.vmm_pid = (uint32_t)peer->pid,
+		.vmm_pid = pid_on_bus(peer),
 		.possible = (uint16_t)core->possible,
 		.desired = (uint16_t)core->desired,
 		.boot = (uint16_t)core->boot,

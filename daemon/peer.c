@@ -128,6 +128,8 @@ bool peer_alive(pid_t pid, uint64_t start_time)
 {
 	struct process_stat stat;
 
+	if (pid == PEER_PID_GONE)
+		return false;
 	if (pid <= 0)
 		return true;
 	if (kill(pid, 0) < 0 && errno == ESRCH)

@@ -8,12 +8,15 @@
 #include <sys/types.h>
 #include <stdint.h>
 
+#define PEER_PID_GONE (-1)
+
 struct peer {
 	uid_t uid;
 	gid_t gid;
-	pid_t pid;           /* 0: not visible from here */
-	uint64_t start_time; /* of that process, clock ticks since boot: tells it from a later one with its number; 0: unknown */
-	char *label;         /* LSM label; NULL: none */
+	pid_t pid; /* 0: not visible from here, PEER_PID_GONE: of an earlier boot of the host */
+	uint64_t
+		start_time; /* of that process, clock ticks since boot: tells it from a later one with its number; 0: unknown */
+	char *label; /* LSM label; NULL: none */
 };
 
 int peer_from_socket(struct peer *ret, int fd);

@@ -29,13 +29,12 @@ struct store_vm {
 	bool desired_set;
 	bool boot_removable;
 	bool notify;
-	bool stopped;   /* no VMM held it when this was written */
-	bool vmm_ended; /* loaded only: the host was started again since, the process is gone whatever pid says */
+	bool stopped; /* no VMM held it when this was written */
 	uint32_t epoch;
 	uint8_t *enabled; /* bits, (possible + 7) / 8 bytes */
 	uint8_t *wanted;
 	uid_t uid; /* of the VMM */
-	pid_t pid;
+	pid_t pid; /* loaded: PEER_PID_GONE if the host was started again since */
 	uint64_t start_time;
 	uint32_t desired_uid; /* who asked for `desired`; (uint32_t)-1: nobody */
 	struct job job;       /* in flight if id != 0 */

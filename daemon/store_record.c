@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "daemon/peer.h"
 #include "daemon/util.h"
 #include "proto/text.h"
 
@@ -239,7 +240,7 @@ static int read_column(sqlite3_stmt *s, int i, const struct column *column, stru
 		*(uint64_t *)to = (uint64_t)n;
 		break;
 	case COLUMN_PID:
-		r = read_number(s, i, 0, INT32_MAX, &n);
+		r = read_number(s, i, PEER_PID_GONE, INT32_MAX, &n);
 		*(pid_t *)to = (pid_t)n;
 		break;
 	case COLUMN_RESULT:
@@ -267,7 +268,7 @@ int store_record_read(sqlite3_stmt *load, struct store_vm *ret, const char *boot
 	recorded = (const char *)sqlite3_column_text(load, (int)ARRAY_SIZE(columns));
 	/* No process survives a restart of the host, and its number may be another's by now. */
 	if (recorded && recorded[0] && boot_id[0] && strcmp(recorded, boot_id) != 0)
-		vm.vmm_ended = true;
+		vm.pid = PEER_PID_GONE;
 	*ret = vm;
 	return 0;
 }
