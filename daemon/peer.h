@@ -14,8 +14,8 @@ struct peer {
 	uid_t uid;
 	gid_t gid;
 	pid_t pid; /* 0: not visible from here, PEER_PID_GONE: of an earlier boot of the host */
-	uint64_t
-		start_time; /* of that process, clock ticks since boot: tells it from a later one with its number; 0: unknown */
+	/* Of that process, clock ticks since boot: tells it from a later one with its number. 0: not known. */
+	uint64_t start_time;
 	char *label; /* LSM label; NULL: none */
 };
 
