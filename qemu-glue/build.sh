@@ -1,0 +1,378 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Builds QEMU from Debian's source package: extended with this folder's files and patch, or stock for comparison.
+#
+#   build.sh            the extended QEMU
+#   build.sh --stock    the same source without our files
+#
+# The last line on stdout is the path of qemu-system-aarch64 (qemu-img is beside it); everything else goes to stderr.
+# Needs the package registry that the machine itself uses, once. As root it installs what is missing for the build.
+#
+# Cache, below ${XDG_CACHE_HOME:-~/.cache}/cpupolicyd/qemu:
+#   <variant>-<key>/    a finished build, named by a hash of all that it is made from; appears whole or not at all
+#   <version>/tree      the source; our files are laid over it, or taken away, file by file and only where they differ,
+#   <version>/build     so that one build tree serves both variants and a change of one file rebuilds that file
+#   <version>/pristine  the originals of the files that our patch changes
+
+set -euo pipefail
+
+readonly SERIES=10.0
+readonly SUITE=trixie
+readonly MESON_MIN=1.5
+# Of each variant; the newest ones. Older builds may still be running somewhere.
+readonly KEEP=5
+
+readonly OPTIONS=(
+	--target-list=aarch64-softmmu
+	--without-default-features
+	--enable-tcg
+	--enable-fdt=system
+	--enable-seccomp
+	--enable-tools
+	--disable-docs
+	--disable-guest-agent
+	--disable-install-blobs
+	--python=/usr/bin/python3
+)
+
+readonly PACKAGES=(
+	bison
+	dpkg-dev
+	flex
+	gcc
+	libc6-dev
+	libfdt-dev
+	libglib2.0-dev
+	libseccomp-dev
+	make
+	ninja-build
+	patch
+	pkg-config
+	python3
+	python3-venv
+	xz-utils
+	zlib1g-dev
+)
+
+glue=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+readonly glue
+readonly proto=$glue/../proto
+readonly cache=${XDG_CACHE_HOME:-$HOME/.cache}/cpupolicyd/qemu
+
+say()
+{
+	printf '%s\n' "qemu: $*" >&2
+}
+
+die()
+{
+	say "$@"
+	exit 1
+}
+
+# ---- packages ----
+
+codename()
+{
+	# shellcheck source=/dev/null
+	. /etc/os-release
+	printf '%s\n' "${VERSION_CODENAME-}"
+}
+
+# A deb822 source like the machine's own, for another suite. derive_source TYPES SUITE
+derive_source()
+{
+	local own=/etc/apt/sources.list.d/debian.sources uri key
+
+	if [ -r "$own" ]; then
+		# The first paragraph: the archive itself (the second is its security updates).
+		awk -v types="$1" -v suite="$2" '
+			/^#/ { next }
+			/^[[:space:]]*$/ { if (seen) exit; next }
+			{ seen = 1 }
+			/^Types:/ { print "Types: " types; next }
+			/^Suites:/ { print "Suites: " suite; next }
+			{ print }' "$own"
+		return
+	fi
+	read -r uri key < <(awk '$1 == "deb" {
+			key = ""
+			if (match($0, /signed-by=[^] ]*/)) key = substr($0, RSTART + 10, RLENGTH - 10)
+			sub(/\[[^]]*\]/, "")
+			print $2, key
+			exit
+		}' /etc/apt/sources.list) || die "no Debian archive in this machine's apt sources"
+	printf 'Types: %s\nURIs: %s\nSuites: %s\nComponents: main\n' "$1" "$uri" "$2"
+	[ -z "$key" ] || printf 'Signed-By: %s\n' "$key"
+}
+
+# apt-get with lists of its own, so that nothing of the system is touched. suite_apt TYPES SUITE ARGUMENTS...
+suite_apt()
+{
+	local types=$1 suite=$2 state=$cache/apt/$1-$2
+
+	shift 2
+	mkdir -p "$state/parts" "$state/lists/partial" "$state/archives/partial"
+	derive_source "$types" "$suite" >"$state/parts/debian.sources"
+	apt-get -qq \
+		-o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$state/parts" \
+		-o Dir::State::Lists="$state/lists" -o Dir::Cache="$state" -o Dir::Cache::Archives="$state/archives" \
+		-o APT::Sandbox::User=root "$@" >&2
+}
+
+install_packages()
+{
+	local missing=() p
+
+	for p in "${PACKAGES[@]}" "$@"; do
+		[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")
+	done
+	[ ${#missing[@]} -gt 0 ] || return 0
+	[ "$(id -u)" -eq 0 ] || die "these packages are missing: ${missing[*]}"
+	say "installing ${missing[*]}"
+	apt-get -qq update >&2
+	DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "${missing[@]}" >&2
+}
+
+version_at_least()
+{
+	printf '%s\n%s\n' "$2" "$1" | sort -C -V
+}
+
+# Sets PYTHONPATH to a meson that is new enough, unless the system's is.
+find_meson()
+{
+	local have
+
+	if have=$(meson --version 2>/dev/null) && version_at_least "$have" "$MESON_MIN"; then
+		return
+	fi
+	if [ "$(codename)" != bookworm ]; then
+		install_packages meson
+		return
+	fi
+	if ! [ -d "$cache/meson" ]; then
+		say "fetching meson from bookworm-backports"
+		rm -rf "$cache/meson.new"
+		mkdir -p "$cache/meson.new"
+		suite_apt deb bookworm-backports update
+		(cd "$cache/meson.new" && suite_apt deb bookworm-backports download meson)
+		dpkg -x "$cache"/meson.new/meson_*.deb "$cache/meson.new"
+		rm "$cache"/meson.new/meson_*.deb
+		mv "$cache/meson.new" "$cache/meson"
+	fi
+	export PYTHONPATH=$cache/meson/usr/lib/python3/dist-packages
+}
+
+# ---- source ----
+
+# The version that the cache holds, or nothing.
+cached_version()
+{
+	[ ! -e "$cache/source-$SERIES" ] || cat "$cache/source-$SERIES"
+}
+
+fetch_source()
+{
+	local new=$cache/source.new dsc version
+
+	say "fetching the source of QEMU $SERIES"
+	rm -rf "$new"
+	mkdir -p "$new"
+	suite_apt deb-src "$SUITE" update
+	(cd "$new" && suite_apt deb-src "$SUITE" source --download-only qemu)
+	dsc=$(echo "$new"/qemu_*.dsc)
+	version=$(sed -n 's/^Version: \([0-9]*:\)\?//p' "$dsc" | head -n 1)
+	case $version in
+	"$SERIES".*) ;;
+	*) die "the archive has QEMU $version now; the patch is for $SERIES" ;;
+	esac
+
+	say "unpacking QEMU $version"
+	# With Debian's patches: the firmware images are stripped, and without the patches configure misses them.
+	dpkg-source --no-check -x "$dsc" "$new/tree" >"$new/log" 2>&1 || die "cannot unpack: $(tail -n 3 "$new/log")"
+	rm -rf "${cache:?}/${version%%+*}"
+	mkdir -p "$cache/${version%%+*}"
+	mv "$new/tree" "$cache/${version%%+*}/tree"
+	rm -rf "$new"
+	printf '%s\n' "$version" >"$cache/source-$SERIES.new"
+	mv "$cache/source-$SERIES.new" "$cache/source-$SERIES"
+}
+
+# ---- our files over the source ----
+
+patched_files()
+{
+	sed -n 's/^+++ b\///p' "$glue/patches/$SERIES"/*.patch | sort -u
+}
+
+# Everything of ours that goes into the tree, as it lies there. stage_overlay WORK STAGE
+stage_overlay()
+{
+	local work=$1 stage=$2 file p
+
+	while read -r file; do
+		[ -e "$work/tree/$file" ] || die "the patch changes $file, which this source does not have"
+		if ! [ -e "$work/pristine/$file" ]; then
+			mkdir -p "$work/pristine/$(dirname "$file")"
+			cp "$work/tree/$file" "$work/pristine/$file.new"
+			mv "$work/pristine/$file.new" "$work/pristine/$file"
+		fi
+		mkdir -p "$stage/$(dirname "$file")"
+		cp "$work/pristine/$file" "$stage/$file"
+	done < <(patched_files)
+	for p in "$glue/patches/$SERIES"/*.patch; do
+		patch -s -p1 -d "$stage" --no-backup-if-mismatch <"$p" >&2 || die "$p does not apply"
+	done
+
+	mkdir -p "$stage/hw/cpupolicy/proto" "$stage/qapi"
+	cp "$glue"/hw/*.[ch] "$glue/hw/meson.build" "$stage/hw/cpupolicy/"
+	cp "$proto"/*.[ch] "$stage/hw/cpupolicy/proto/"
+	cp "$glue"/qapi/*.json "$stage/qapi/"
+	{
+		echo "cpu_policy_files += files("
+		(cd "$proto" && printf "  '%s',\n" *.c)
+		echo ")"
+	} >"$stage/hw/cpupolicy/proto/meson.build"
+}
+
+# Makes the tree what the stage says, touching only what differs: ninja goes by the files' times.
+lay_overlay()
+{
+	local work=$1 stage=$2 file
+
+	(cd "$stage" && find . -type f -printf '%P\n' | sort) >"$work/overlay.new"
+	touch "$work/overlay"
+	while read -r file; do
+		[ -e "$stage/$file" ] || [ -z "$file" ] || if [ -e "$work/pristine/$file" ]; then
+			cp "$work/pristine/$file" "$work/tree/$file"
+		else
+			rm -f "$work/tree/$file"
+		fi
+	done <"$work/overlay"
+	# From here on until the end of the loop the tree holds files of both; none is forgotten if this is interrupted.
+	sort -u "$work/overlay" "$work/overlay.new" >"$work/overlay.both"
+	mv "$work/overlay.both" "$work/overlay"
+	while read -r file; do
+		if ! cmp -s "$stage/$file" "$work/tree/$file"; then
+			mkdir -p "$work/tree/$(dirname "$file")"
+			cp "$stage/$file" "$work/tree/$file"
+		fi
+	done <"$work/overlay.new"
+	mv "$work/overlay.new" "$work/overlay"
+}
+
+# ---- build ----
+
+# with_progress LOG COMMAND...: says every few seconds where ninja is.
+with_progress()
+{
+	local log=$1 pid at last='' r=0
+
+	shift
+	"$@" >"$log" 2>&1 9>&- &
+	pid=$!
+	while kill -0 "$pid" 2>/dev/null; do
+		sleep 1
+		at=$(tail -c 4096 "$log" | grep -o '^\[[0-9]*/[0-9]*\]' | tail -n 1 || true)
+		if [ -n "$at" ] && [ "$at" != "$last" ] && [ $((SECONDS % 5)) -eq 0 ]; then
+			say "compiling $at"
+			last=$at
+		fi
+	done
+	wait "$pid" || r=$?
+	[ $r -eq 0 ] || grep -A 30 -m 3 -E '^FAILED|error:' "$log" >&2 || tail -n 30 "$log" >&2
+	return $r
+}
+
+configure_once()
+{
+	local work=$1
+
+	if [ -e "$work/build/build.ninja" ] && [ "$(cat "$work/options" 2>/dev/null)" = "${OPTIONS[*]}" ]; then
+		return
+	fi
+	say "configuring"
+	rm -rf "$work/build"
+	mkdir -p "$work/build"
+	(cd "$work/build" && ../tree/configure "${OPTIONS[@]}") >"$work/configure.log" 2>&1 9>&- ||
+		die "configure failed: $(tail -n 20 "$work/configure.log")"
+	printf '%s\n' "${OPTIONS[*]}" >"$work/options"
+}
+
+build()
+{
+	local variant=$1 work=$2 stage
+
+	stage=$(mktemp -d "$work/stage.XXXXXX")
+	[ "$variant" = stock ] || stage_overlay "$work" "$stage"
+	lay_overlay "$work" "$stage"
+	rm -rf "$stage"
+	configure_once "$work"
+	say "compiling ($variant)"
+	with_progress "$work/ninja-$variant.log" \
+		ninja -C "$work/build" -j "$(nproc)" qemu-system-aarch64 qemu-img ||
+		die "the build failed; all of it is in $work/ninja-$variant.log"
+}
+
+publish()
+{
+	local variant=$1 work=$2 out=$3 new
+
+	new=$(mktemp -d "$cache/new.XXXXXX")
+	chmod 755 "$new"
+	strip --strip-debug -o "$new/qemu-system-aarch64" "$work/build/qemu-system-aarch64"
+	strip --strip-debug -o "$new/qemu-img" "$work/build/qemu-img"
+	mv "$new" "$out"
+	find "$cache" -maxdepth 1 -name "$variant-*" -printf '%T@ %p\n' | sort -rn | tail -n +$((KEEP + 1)) |
+		cut -d ' ' -f 2- | xargs -r rm -rf
+}
+
+# key VARIANT VERSION: of everything that decides what the build is.
+key()
+{
+	{
+		printf '%s\n' "$1" "$2" "${OPTIONS[@]}"
+		[ "$1" = stock ] || (cd "$glue" &&
+			sha256sum hw/*.[ch] hw/meson.build qapi/*.json "patches/$SERIES"/*.patch ../proto/*.[ch])
+	} | sha256sum | cut -c 1-16
+}
+
+main()
+{
+	local variant=ext version out
+
+	case ${1-} in
+	'') ;;
+	--stock) variant=stock ;;
+	*)
+		echo "usage: build.sh [--stock]" >&2
+		exit 2
+		;;
+	esac
+
+	mkdir -p "$cache"
+	exec 9>"$cache/lock"
+	version=$(cached_version)
+	out=$cache/$variant-$(key "$variant" "$version")
+	if [ -z "$version" ] || ! [ -x "$out/qemu-system-aarch64" ]; then
+		flock -n 9 || { say "waiting for another build" && flock 9; }
+		version=$(cached_version)
+		install_packages
+		find_meson
+		if [ -z "$version" ]; then
+			fetch_source
+			version=$(cached_version)
+		fi
+		out=$cache/$variant-$(key "$variant" "$version")
+		if ! [ -x "$out/qemu-system-aarch64" ]; then
+			mkdir -p "$cache/${version%%+*}/pristine"
+			build "$variant" "$cache/${version%%+*}"
+			publish "$variant" "$cache/${version%%+*}" "$out"
+		fi
+	fi
+	printf '%s\n' "$out/qemu-system-aarch64"
+}
+
+main "$@"

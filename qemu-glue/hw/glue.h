@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef HW_CPUPOLICY_GLUE_H
+#define HW_CPUPOLICY_GLUE_H
+
+/*
+ * The object itself, for the files that make it up:
+ *
+ *   object.c   the -object: its properties and life
+ *   session.c  start, the library's callbacks, run state and reset: what goes to and comes from the daemon
+ *   plug.c     the guest's view of each vCPU (pure)
+ *   regs.c     the register block behind the ACPI methods
+ *   aml.c      the ACPI methods and MADT flags
+ *   power.c    CPU_ON and CPU_OFF, for any accelerator
+ *   tcg.c      how a vCPU waits for a verdict under TCG
+ *   vmstate.c  migration and snapshots
+ *   qmp.c      commands and the event
+ *
+ * All state is protected by the big QEMU lock.
+ */
+
+#include "exec/memory.h"
+#include "hw/boards.h"
+#include "migration/misc.h"
+#include "qapi/qapi-types-cpu-policy-object.h"
+#include "qemu/notify.h"
+#include "qemu/timer.h"
+#include "qom/object.h"
+
+#include "cpupolicy.h"
+#include "plug.h"
+
+/* One CPU_ON that the daemon was asked about, by target: a guest's thread may make the call again from another vCPU
+ * than it was first made from, and must find its verdict there. */
+struct cpu_policy_ask {
+	bool pending;
+	bool answered;
+	uint32_t caller; /* in whose name the library asked */
+	int64_t at;      /* virtual time of the answer */
+	struct cpupolicy_verdict verdict;
+};
+
+struct cpu_policy_vcpu {
+	struct cpu_policy_slot slot;
+	struct cpu_policy_ask ask;
+	int waits_for; /* as a caller: the target of the CPU_ON that it is parked in, or -1 */
+};
+
+/* What vmstate.c reads and writes. */
+struct cpu_policy_image_vcpu {
+	uint32_t flags;
+	uint32_t grant;
+	uint32_t serial;
+};
+
+struct cpu_policy_image {
+	uint32_t possible;
+	uint32_t epoch;
+	uint8_t token[CPUPOLICY_TOKEN_SIZE];
+	struct cpu_policy_image_vcpu *vcpus;
+};
+
+struct CpuPolicy {
+	Object parent_obj;
+
+	/* properties */
+	char *path;
+	char *fd_name;
+	int fd; /* -1 once the library has it */
+	uint32_t boot;
+	CpuPolicyOnMissing on_missing;
+	bool removable;
+	bool standalone;
+	bool break_glass;
+
+	/* the machine */
+	MachineState *machine;
+	DeviceState *ged;
+	hwaddr base;
+	MemoryRegion mmio;
+	uint32_t possible;
+	uint32_t proposed;
+	struct cpu_policy_vcpu *vcpus;
+	bool ran; /* the guest has run, so that a reset is news */
+	bool guest_reset;
+	Notifier exit_notifier;
+	NotifierWithReturn migration_notifier;
+
+	/* the daemon */
+	struct cpupolicy *lib;
+	bool started;  /* lib was told where its policy comes from */
+	bool settled;  /* the boot set is taken: from here on the page's changes are applied */
+	bool arriving; /* the guest was elsewhere: a page that grants nothing says so, and no more */
+	enum cpupolicy_run_state reported;
+
+	/* registers */
+	uint32_t selected;
+	uint32_t ost_event;
+	QEMUTimer *pulse;
+	int64_t pulse_ms;
+
+	struct cpu_policy_image image;
+};
+
+/* The one that the machine uses, or NULL. */
+CpuPolicy *cpu_policy_active(void);
+
+/* session.c */
+void cpu_policy_session_init(CpuPolicy *pol);
+int cpu_policy_session_start(CpuPolicy *pol, Error **errp);
+void cpu_policy_session_end(CpuPolicy *pol);
+/* Compares page and guest, and raises what follows from it. */
+void cpu_policy_session_apply(CpuPolicy *pol);
+/* Does what the library has to do now instead of at its next event. */
+void cpu_policy_session_dispatch(CpuPolicy *pol);
+enum cpupolicy_run_state cpu_policy_session_run_state(void);
+
+/* regs.c */
+void cpu_policy_regs_init(CpuPolicy *pol);
+/* Some vCPU's flag was raised: send the event, again and again until the guest has read it. */
+void cpu_policy_regs_raise(CpuPolicy *pol);
+/* The guest goes on: an event that its saved state does not hold is sent again. */
+void cpu_policy_regs_resume(CpuPolicy *pol);
+/* The vCPU that the guest gave back is off. */
+void cpu_policy_regs_ejected(CpuPolicy *pol, uint32_t vcpu);
+
+/* power.c */
+bool cpu_policy_power_is_on(uint32_t vcpu);
+void cpu_policy_power_verdict(CpuPolicy *pol, uint32_t caller, uint32_t target,
+			      const struct cpupolicy_verdict *verdict);
+/* Forget what was asked; nobody is powered on by an answer that comes later. */
+void cpu_policy_power_abandon(CpuPolicy *pol);
+/* Whoever waits looks again. */
+void cpu_policy_power_wake(CpuPolicy *pol);
+
+/* tcg.c */
+void cpu_policy_unpark(CPUState *cpu);
+
+/* vmstate.c */
+void cpu_policy_vmstate_init(CpuPolicy *pol);
+
+/* qmp.c */
+void cpu_policy_qmp_changed(CpuPolicy *pol);
+
+#endif
