@@ -28,10 +28,12 @@ struct host_vm; /* one VM on record; opaque here, the accessors below read it */
 struct host_link_ops {
 	/* Registered: send the reply with both descriptors (ownership passes). */
 	void (*registered)(void *link, const struct cpupolicy_register_reply *reply, int page_fd, int doorbell_fd);
-	/* The registration is refused: send the error; the peer may try again on this connection. */
+	/* The registration is refused, and its host_session gone: send the error; the peer may try again on this connection. */
 	void (*refused)(void *link, uint32_t code, const char *why);
 	/* The host is done with this connection (replaced, forgotten): hang up. Host has dropped it already. */
 	void (*closed)(void *link, const char *why);
+	/* Has the other end hung up, even if nobody has noticed yet? May be NULL. */
+	bool (*ended)(void *link);
 };
 
 /* One registration attempt or registered session; made by host_attach(), ended by host_detach() or `closed`. */
@@ -51,7 +53,8 @@ struct host_registration {
 	struct vm_registration vm;
 };
 
-/* Asynchronous: `registered` or `refused` follows, possibly before this returns. The peer is copied. */
+/* 0: `registered` or `refused` follows, possibly before this returns, and *ret is set before it; NULL if it is refused at
+ * once. The peer is copied. */
 int host_attach(struct host *host, const struct host_registration *reg, const struct peer *peer,
 		const struct host_link_ops *ops, void *link, struct host_session **ret);
 enum host_end { HOST_END_LOST, HOST_END_SHUTDOWN, HOST_END_MIGRATED };
