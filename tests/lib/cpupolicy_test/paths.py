@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Where the tested programs are. ./check and ./demo set the variables."""
+
+import os
+import pathlib
+import subprocess
+
+SOURCE = pathlib.Path(__file__).resolve().parents[3]
+
+
+def build():
+    """The build directory of the daemon and cpuctl."""
+    value = os.environ.get("CPUPOLICY_BUILD")
+    if not value:
+        raise RuntimeError("CPUPOLICY_BUILD does not name a build directory (./check sets it)")
+    return pathlib.Path(value)
+
+
+def daemon():
+    return build() / "cpupolicyd"
+
+
+def cpuctl():
+    return build() / "cpuctl"
+
+
+def _last_line(*argv):
+    out = subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return pathlib.Path(out.strip().splitlines()[-1])
+
+
+def qemu():
+    """QEMU with the glue."""
+    value = os.environ.get("CPUPOLICY_QEMU")
+    return pathlib.Path(value) if value else _last_line(SOURCE / "qemu-glue/build.sh")
+
+
+def stock_qemu():
+    """The same QEMU without the patch."""
+    value = os.environ.get("CPUPOLICY_STOCK_QEMU")
+    return pathlib.Path(value) if value else _last_line(SOURCE / "qemu-glue/build.sh", "--stock")
+
+
+def guest_images():
+    value = os.environ.get("CPUPOLICY_GUEST")
+    return pathlib.Path(value) if value else _last_line(SOURCE / "tests/guest/build-images.sh")

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A machine in QEMU: monitor, guest channel and console, none of which can hold QEMU up."""
+
+import itertools
+import pathlib
+import socket
+import time
+
+from . import paths
+from .guest import Channel, LinuxGuest, PsciGuest
+from .process import Process
+from .qmp import Qmp
+from .wait import Expired, wait_for
+
+_serial = itertools.count(1)
+
+CMDLINE = "console=ttyAMA0 rdinit=/init panic=-1"
+
+
+class Machine:
+    """One QEMU process. `options` is appended to its command line as it is."""
+
+    def __init__(self, directory, options, qemu=None, name="guest"):
+        self.name = name
+        stem = pathlib.Path(directory) / f"{name}-{next(_serial)}"
+        self.console_path = pathlib.Path(f"{stem}.console")
+        ours, theirs = zip(socket.socketpair(), socket.socketpair())
+        argv = [qemu or paths.qemu(), "-name", name, "-nodefaults", "-no-user-config",
+                "-display", "none",
+                # The console is a file: QEMU never waits for a reader of it.
+                "-chardev", f"file,id=console,path={self.console_path}",
+                "-chardev", f"socket,id=qmp,fd={theirs[0].fileno()}",
+                "-chardev", f"socket,id=channel,fd={theirs[1].fileno()}",
+                "-mon", "chardev=qmp,mode=control", *options]
+        self.process = Process(argv, f"{stem}.log", pass_fds=[s.fileno() for s in theirs])
+        for s in theirs:
+            s.close()
+        self._sockets = ours
+        self.channel = Channel(ours[1])
+        self._qmp = None
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    @property
+    def qmp(self):
+        """Connected on first use: a QEMU that waits for its daemon does not answer yet."""
+        if self._qmp is None:
+            try:
+                self._qmp = Qmp(self._sockets[0])
+            except AssertionError as e:
+                raise AssertionError(f"{e}\n{self.process.log()}") from None
+        return self._qmp
+
+    def console(self):
+        if not self.console_path.exists():
+            return ""
+        return self.console_path.read_text("utf-8", "replace")
+
+    def wait_console(self, text, deadline=60.0):
+        try:
+            wait_for(lambda: text in self.console(), f"console shows {text!r}", deadline)
+        except Expired as e:
+            raise Expired(f"{e}; it ends\n{self.console()[-2000:]}") from None
+
+    def wait_boot(self, count=1, deadline=120.0):
+        try:
+            self.channel.wait_boot(count, deadline)
+        except AssertionError as e:
+            raise AssertionError(f"{e}\nconsole:\n{self.console()[-2000:]}\nQEMU:\n"
+                                 f"{self.process.log()[-2000:]}") from None
+        return self
+
+    def system_reset(self):
+        """Returns when the guest is back."""
+        boots = self.channel.boots
+        self.qmp.execute("system_reset")
+        self.wait_boot(boots + 1)
+
+    def quit(self, deadline=30.0):
+        """An orderly end; its exit status."""
+        if self.process.alive():
+            self.qmp.send("quit")
+        return self.process.wait(deadline)
+
+    def kill(self):
+        self.process.kill()
+        self.close()
+
+    def close(self):
+        """Ends the machine, however it is."""
+        self.process.kill()
+        self.channel.close()
+        if self._qmp:
+            self._qmp.close()
+        for s in self._sockets:
+            s.close()
+
+    def timed(self, command, **arguments):
+        """Seconds until QMP has answered."""
+        start = time.monotonic()
+        self.qmp.execute(command, **arguments)
+        return time.monotonic() - start
+
+
+def policy_options(daemon_socket, boot=None, **properties):
+    """The glue on QEMU's command line."""
+    extra = "".join(f",{k.replace('_', '-')}={v}" for k, v in properties.items())
+    if boot is not None:
+        extra += f",boot={boot}"
+    return ["-object", f"cpupolicy,id=policy0,path={daemon_socket}{extra}"]
+
+
+def machine_options(smp, memory, policy=None, gic=3, cpu="max,pauth-impdef=on", machine=""):
+    """virt under TCG. `policy`: the result of policy_options(), or None for none."""
+    link = ",cpu-policy=policy0" if policy else ""
+    return [*(policy or []), "-M", f"virt,gic-version={gic}{link}{machine}", "-cpu", cpu,
+            "-accel", "tcg,thread=multi", "-smp", str(smp), "-m", str(memory), "-nic", "none"]
+
+
+def linux_options(images=None, append="", kernel="Image", initrd=None, firmware=True):
+    """Firmware, kernel and initramfs; kernel messages on the first UART, commands on the second."""
+    images = pathlib.Path(images or paths.guest_images())
+    return [*(["-bios", images / "QEMU_EFI.fd"] if firmware else []),
+            "-kernel", images / kernel, "-initrd", initrd or images / "initrd",
+            "-append", f"{CMDLINE}{' acpi=force' if firmware else ''} {append}".strip(),
+            "-serial", "chardev:console", "-serial", "chardev:channel"]
+
+
+def psci_options(images=None, firmware=False):
+    """The guest without a kernel; `firmware` runs it as firmware, which gives the machine ACPI."""
+    images = pathlib.Path(images or paths.guest_images())
+    start = ["-bios", images / "psci.bin"] if firmware else ["-kernel", images / "psci.elf"]
+    return [*start, "-serial", "chardev:channel"]
+
+
+class Linux(Machine):
+    """A machine with our Linux guest."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.guest = LinuxGuest(self.channel)
+
+
+class Psci(Machine):
+    """A machine with the guest that makes single PSCI calls."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.guest = PsciGuest(self.channel)
