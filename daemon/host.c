@@ -223,6 +223,9 @@ int host_load(struct host *host, char **ret_error)
 		return r;
 	for (vm = host_index_after(&host->index, NULL); vm; vm = next) {
 		next = host_index_after(&host->index, vm);
+		/* A job that the last daemon could not end any more ends now. */
+		host_effect_apply(vm, vm_tick(vm->core, loop_now(host->loop)));
+		host_effect_arm(vm);
 		if (vm->core->link != VM_STOPPED)
 			host_registration_check_process(vm);
 		else if (!vm->core->desired_set)

@@ -11,7 +11,7 @@ void host_effect_publish(struct host_vm *vm)
 		return;
 	for (uint32_t i = 0; i < core->possible; i++)
 		vmpage_set_word(s->page, i, vm_word(core, i));
-	vmpage_publish(s->page, core->epoch, core->generation);
+	vmpage_publish(s->page, core->epoch, ++core->generation);
 	vmpage_ring(s->page);
 }
 
