@@ -241,8 +241,11 @@ unsigned vm_power_on(struct vm *vm, uint32_t vcpu, enum cpupolicy_reason reason,
 	v->reason = (uint8_t)reason;
 	plug_set_online(&p, vcpu, true);
 	/* Who powers it on has seen it, whatever else it said. */
-	if (plug_is_granted(v))
+	if (plug_is_granted(v)) {
 		plug_set_acked(&p, vcpu, true);
+		if (plug_is_wanted(v))
+			plug_set_answer(&p, vcpu, VCPU_ANSWER_NONE);
+	}
 	return plug_end(&p);
 }
 
