@@ -51,7 +51,6 @@ def note(text):
 class Row:
     """One line of the table. `aim`: (what the figure is compared by, "<=" or ">=", bound)."""
 
-    # pylint: disable=too-many-arguments,too-many-positional-arguments
     def __init__(self, part, figure, unit, product, yardstick=None, against="", aim=None):
         self.part = part
         self.figure = figure
@@ -219,20 +218,26 @@ def part_resize(bench):
 
 
 def memory_kib(pid):
-    """(private and file pages, memory files that it has open), without counting a page twice."""
-    fields = {}
-    for line in pathlib.Path(f"/proc/{pid}/status").read_text("ascii").splitlines():
-        key, _, value = line.partition(":")
-        fields[key] = value.split()
+    """(private pages and pages of files, pages of memory files that it has mapped or open)"""
+    own = 0
     files = {}
+    inode = None
+    for line in pathlib.Path(f"/proc/{pid}/smaps").read_text("utf-8", "replace").splitlines():
+        words = line.split()
+        if not words[0].endswith(":"):  # a mapping: from-to access offset device inode path
+            inode = words[4] if len(words) > 5 and words[5].startswith("/memfd:") else None
+        elif words[0] == "Rss:" and inode:
+            files[inode] = int(words[1])
+        elif words[0] == "Rss:":
+            own += int(words[1])
     for entry in os.scandir(f"/proc/{pid}/fd"):
         try:
             if os.readlink(entry.path).startswith("/memfd:"):
-                s = os.stat(entry.path)
-                files[s.st_dev, s.st_ino] = s.st_blocks / 2
+                status = os.stat(entry.path)
+                files[str(status.st_ino)] = status.st_blocks / 2
         except FileNotFoundError:
             continue  # closed meanwhile
-    return int(fields["RssAnon"][0]) + int(fields["RssFile"][0]), sum(files.values())
+    return own, sum(files.values())
 
 
 def part_memory(bench):
@@ -295,16 +300,16 @@ GUESTS = (("4 of 4", 4, 4), ("4 of 8", 4, 8), ("4 of 16", 4, 16), ("stock 4", 4,
           ("stock 16", 16, None))
 
 
-def boot(bench, host, images, boot_vcpus, possible):
+def boot(bench, host, qemu, images, boot_vcpus, possible):
     """(seconds to init, of them seconds of the kernel, resident MiB when init runs)"""
     policy = policy_options(host.socket) if possible else None
     smp = f"cpus={boot_vcpus},maxcpus={possible}" if possible else boot_vcpus
     options = [*machine_options(smp, MEMORY, policy),
                *linux_options(images, "quiet")]
     start = time.monotonic()
-    machine = Linux(bench.sockets, options, paths.qemu() if possible else paths.stock_qemu())
+    machine = Linux(bench.sockets, options, qemu)
     try:
-        machine.wait_boot()
+        machine.wait_boot(deadline=300)
         seconds = time.monotonic() - start
         resident = machine.process.rss_kib() / 1024
         # The kernel's own clock, when it handed over to init.
@@ -320,13 +325,14 @@ def boot(bench, host, images, boot_vcpus, possible):
 def part_guest(bench):
     """What standby vCPUs cost the guest and QEMU."""
     images = paths.guest_images()
-    for find in (paths.qemu, paths.stock_qemu):
-        note(f"guest: {find()}")
+    note("guest: building QEMU and its stock counterpart where they are missing")
+    qemu, stock = paths.qemu(), paths.stock_qemu()
     host = bench.host("guest")
     got = {name: [] for name, _, _ in GUESTS}
     for run in range(GUEST_RUNS):
         for name, boot_vcpus, possible in GUESTS:
-            got[name].append(boot(bench, host, images, boot_vcpus, possible))
+            got[name].append(boot(bench, host, qemu if possible else stock, images,
+                                  boot_vcpus, possible))
             note(f"guest: run {run + 1} of {GUEST_RUNS}, {name}: {got[name][-1][0]:.1f} s")
     median = {name: [statistics.median(column) for column in zip(*runs)]
               for name, runs in got.items()}
