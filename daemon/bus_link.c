@@ -46,6 +46,16 @@ static void link_retry(struct bus_link *link);
 
 /* ---- connecting ---- */
 
+static bool is_address(const char *text)
+{
+	static const char *const transports[] = {"unix:", "tcp:", "unixexec:", "x-machine-unix:"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(transports); i++)
+		if (strncmp(text, transports[i], strlen(transports[i])) == 0)
+			return true;
+	return false;
+}
+
 static int open_address(sd_bus **ret, const char *address)
 {
 	_cleanup_(sd_bus_unrefp) sd_bus *sd = NULL;
@@ -55,6 +65,9 @@ static int open_address(sd_bus **ret, const char *address)
 		return sd_bus_open_system_with_description(ret, "cpupolicyd");
 	if (strcmp(address, "session") == 0)
 		return sd_bus_open_user_with_description(ret, "cpupolicyd");
+	/* sd-bus passes over what it does not know, and would say that the connection was refused */
+	if (!is_address(address))
+		return -EINVAL;
 	r = sd_bus_new(&sd);
 	if (r >= 0)
 		r = sd_bus_set_description(sd, "cpupolicyd");

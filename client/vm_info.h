@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef CPUCTL_VM_INFO_H
+#define CPUCTL_VM_INFO_H
+
+/* A VM as the bus tells it: read from GetAll, GetManagedObjects and PropertiesChanged alike, written as JSON. */
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-bus.h>
+
+#define VM_INFO_INTERFACE "org.cpupolicy1.VirtualMachine"
+#define VM_INFO_NOBODY    UINT32_MAX /* no operator asked for `desired` */
+
+struct vm_job {
+	uint64_t id; /* 0: none */
+	uint32_t from, to, uid;
+	char *result;
+	bool online;
+};
+
+struct vm_vcpu {
+	uint32_t index, denied;
+	bool enabled, wanted, acknowledged, online, overdue;
+	char *reason;
+};
+
+struct vm_info {
+	char *path;
+	char *name, *uuid, *state;
+	uint32_t possible, boot, minimum, maximum, desired, desired_uid, target;
+	uint32_t enabled, online, overdue;
+	char *enabled_set, *online_set, *pending_set, *overdue_set;
+	uint32_t generation, confirmed;
+	bool observe, notifiable, boot_removable;
+	uint64_t denied;
+	uint32_t vmm_uid, vmm_pid;
+	char *job; /* path, "/": none */
+	struct vm_job last_job;
+	struct vm_vcpu *vcpus; /* NULL: not read */
+	size_t n_vcpus;
+};
+
+/* Every text is there, if empty. */
+int vm_info_init(struct vm_info *info, const char *path);
+void vm_info_clear(struct vm_info *info);
+
+/* Takes over what an a{sv} at the message's read position has; leaves the rest. */
+int vm_info_read(struct vm_info *info, sd_bus_message *m);
+/* The Vcpus property: a(ubbbbbsu) at the read position. */
+int vm_info_read_vcpus(struct vm_info *info, sd_bus_message *m);
+
+uint64_t vm_info_job_id(const char *job_path); /* 0: none */
+
+/* NULL: out of memory */
+json_t *vm_info_json(const struct vm_info *info);
+
+#endif
