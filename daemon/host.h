@@ -57,7 +57,12 @@ struct host_registration {
  * once. The peer is copied. */
 int host_attach(struct host *host, const struct host_registration *reg, const struct peer *peer,
 		const struct host_link_ops *ops, void *link, struct host_session **ret);
-enum host_end { HOST_END_LOST, HOST_END_SHUTDOWN, HOST_END_MIGRATED };
+enum host_end {
+	HOST_END_LOST,
+	HOST_END_SHUTDOWN, /* the VMM said so, as it did of the next */
+	HOST_END_MIGRATED,
+	HOST_END_DAEMON, /* we end: it says nothing of the VM */
+};
 /* The connection ended. NULL is accepted. */
 void host_detach(struct host_session *session, enum host_end end);
 

@@ -202,6 +202,8 @@ void host_detach(struct host_session *session, enum host_end end)
 	unborn = session->starts;
 	session_unlink(session);
 	session_free(session);
+	if (end == HOST_END_DAEMON)
+		return;
 	if (!live)
 		host_notice_changed(vm);
 	else if (unborn || end == HOST_END_SHUTDOWN)

@@ -106,6 +106,8 @@ struct session *session_free(struct session *session)
 
 static void end(struct session *s)
 {
+	if (s->end == HOST_END_DAEMON)
+		s->end = HOST_END_LOST;
 	s->ops->ended(s, s->userdata);
 	session_free(s);
 }
@@ -662,7 +664,7 @@ int session_new(struct session **ret, struct session_hub *hub, int fd, struct pe
 	s->userdata = userdata;
 	s->fd = fd;
 	s->state = CPUPOLICY_MSG_GREETING;
-	s->end = HOST_END_LOST;
+	s->end = HOST_END_DAEMON;
 	rate_init(&s->rate, &hub->config->messages, loop_now(hub->loop));
 	r = loop_io_new(&s->io, hub->loop, fd, LOOP_READ, on_io, s);
 	if (r < 0) {

@@ -33,7 +33,7 @@ struct session_ops {
 /* Takes over the connected, non-blocking socket and the contents of `peer`, on success only. */
 int session_new(struct session **ret, struct session_hub *hub, int fd, struct peer *peer, const struct session_ops *ops,
 		void *userdata);
-/* Hangs up without a word; `ended` is not called. */
+/* Hangs up without a word, for reasons of ours: `ended` is not called, and a VM is not taken for lost. */
 struct session *session_free(struct session *session);
 
 /* A registration is under way: the daemon's turn, not the peer's. */

@@ -131,10 +131,11 @@ static void roll_back(struct store *store)
 static int write_together(struct store *store, struct request_list *batch)
 {
 	struct request *request;
-	int rc = sqlite3_exec(store->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+	int rc;
 
-	TAILQ_FOREACH(request, batch, entry)
-	{
+	errno = 0;
+	rc = sqlite3_exec(store->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
+	TAILQ_FOREACH (request, batch, entry) {
 		if (rc != SQLITE_OK)
 			break;
 		rc = write_request(store, request);
@@ -146,23 +147,47 @@ static int write_together(struct store *store, struct request_list *batch)
 
 static void write_alone(struct store *store, struct request *request)
 {
-	int rc = write_request(store, request); /* a transaction by itself */
+	int rc;
 
+	errno = 0;
+	rc = write_request(store, request); /* a transaction by itself */
 	if (rc != SQLITE_OK)
 		set_error(store, request, rc);
 	roll_back(store);
 }
 
+/* No record is to blame, and each alone would take as long again to fail. */
+static bool fails_all(int rc)
+{
+	switch (rc & 0xff) {
+	case SQLITE_BUSY:
+	case SQLITE_LOCKED:
+	case SQLITE_IOERR:
+	case SQLITE_CORRUPT:
+	case SQLITE_NOTADB:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static void write_batch(struct store *store, struct request_list *batch)
 {
 	struct request *request;
+	int rc = write_together(store, batch);
 
-	if (write_together(store, batch) == SQLITE_OK)
+	if (rc == SQLITE_OK)
 		return;
+	if (fails_all(rc)) {
+		TAILQ_FOREACH (request, batch, entry)
+			set_error(store, request, rc);
+		roll_back(store);
+		return;
+	}
 	roll_back(store);
 	/* One record that cannot be written is no reason to fail the others. */
-	TAILQ_FOREACH(request, batch, entry)
-	write_alone(store, request);
+	TAILQ_FOREACH (request, batch, entry)
+		write_alone(store, request);
 }
 
 static void announce_done(struct store *store)
@@ -234,8 +259,8 @@ static void on_done(int fd, unsigned events, void *userdata)
 		const char *why = request->error == 0 ? NULL : request->why ? request->why : strerror(-request->error);
 		struct waiter *waiter;
 
-		STAILQ_FOREACH(waiter, &request->waiters, entry)
-		waiter->fn(request->error, why, waiter->userdata);
+		STAILQ_FOREACH (waiter, &request->waiters, entry)
+			waiter->fn(request->error, why, waiter->userdata);
 		TAILQ_REMOVE(&done, request, entry);
 		request_free(request);
 	}

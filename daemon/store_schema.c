@@ -3,6 +3,7 @@
 #include "daemon/store_schema.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -76,10 +77,18 @@ static int __attribute__((format(printf, 3, 4))) say(int r, char **ret, const ch
 	return r;
 }
 
+static bool means_full(int system)
+{
+	return system == ENOSPC || system == EDQUOT || system == EFBIG;
+}
+
 int store_schema_error(sqlite3 *db, int rc, const char *directory, const char *what, char **ret_why)
 {
-	int system = db ? sqlite3_system_errno(db) : 0;
+	int last = errno, system = db ? sqlite3_system_errno(db) : 0;
 
+	/* SQLite does not keep it of a commit that fails. */
+	if (system == 0 && means_full(last))
+		system = last;
 	switch (rc & 0xff) {
 	case SQLITE_NOMEM:
 		*ret_why = NULL;
@@ -97,7 +106,7 @@ int store_schema_error(sqlite3 *db, int rc, const char *directory, const char *w
 		return say(-EBUSY, ret_why, "another program holds the database in %s: cannot %s", directory, what);
 	case SQLITE_IOERR:
 	case SQLITE_CANTOPEN:
-		if (system == ENOSPC || system == EDQUOT || system == EFBIG)
+		if (means_full(system))
 			return say(-ENOSPC, ret_why, "%s is full (%s): cannot %s", directory, strerror(system), what);
 		if (system != 0)
 			return say(-system, ret_why, "cannot %s in %s: %s", what, directory, strerror(system));

@@ -289,7 +289,7 @@ unsigned vm_ost(struct vm *vm, uint32_t vcpu, uint32_t event, uint32_t status, u
 		if (status == OST_SUCCESS) {
 			plug_set_acked(&p, vcpu, true);
 			plug_set_answer(&p, vcpu, VCPU_ANSWER_NONE);
-		} else if (!(v->flags & VCPU_ACKED)) {
+		} else if (!(v->flags & (VCPU_ACKED | VCPU_ONLINE))) {
 			plug_set_answer(&p, vcpu,
 					status == OST_INSERT_IN_PROGRESS ? VCPU_ANSWER_PROGRESS : VCPU_ANSWER_REFUSED);
 		}
