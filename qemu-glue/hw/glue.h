@@ -81,6 +81,7 @@ struct CpuPolicy {
 	uint32_t proposed;
 	struct cpu_policy_vcpu *vcpus;
 	bool ran; /* the guest has run, so that a reset is news */
+	bool was_reset;
 	bool guest_reset;
 	Notifier exit_notifier;
 	NotifierWithReturn migration_notifier;

@@ -20,6 +20,9 @@
 
 bool cpu_policy_power_is_on(uint32_t vcpu)
 {
+	/* Until the first reset QEMU's own idea of it is not set. */
+	if (!cpu_policy_active()->was_reset)
+		return vcpu == 0;
 	return ARM_CPU(qemu_get_cpu(vcpu))->power_state != PSCI_OFF;
 }
 

@@ -204,6 +204,7 @@ static void machine_reset(void *opaque)
 	bool by_guest = pol->guest_reset;
 
 	pol->guest_reset = false;
+	pol->was_reset = true;
 	if (!pol->settled || runstate_check(RUN_STATE_INMIGRATE))
 		return;
 
