@@ -275,7 +275,7 @@ static int read_members(struct reader *reader, const struct row *rows, json_t *o
 
 	if (!json_is_object(object))
 		return expected(reader, object, "an object");
-	json_object_foreach (object, key, value) {
+	json_object_foreach(object, key, value) {
 		push(reader, key, member++);
 		if (!find_row(rows, key))
 			r = fail_unknown(reader, rows);
@@ -285,7 +285,7 @@ static int read_members(struct reader *reader, const struct row *rows, json_t *o
 	}
 	for (const struct row *row = rows; row->key; row++) {
 		member = 0;
-		json_object_foreach (object, key, value) {
+		json_object_foreach(object, key, value) {
 			if (strcmp(key, row->key) == 0) {
 				push(reader, key, member);
 				r = row->read(reader, row, value, (char *)to + row->offset);
@@ -310,7 +310,7 @@ static size_t member_number(json_t *object, const char *key)
 	json_t *value;
 	size_t n = 0;
 
-	json_object_foreach (object, k, value) {
+	json_object_foreach(object, k, value) {
 		if (strcmp(k, key) == 0)
 			break;
 		n++;
@@ -431,7 +431,7 @@ static int read_rules(struct reader *reader, const struct row *row, json_t *obje
 	config->vms = calloc(json_object_size(object) + 1, sizeof(*config->vms));
 	if (!seen || !config->vms)
 		return -ENOMEM;
-	json_object_foreach (object, key, value) {
+	json_object_foreach(object, key, value) {
 		int r;
 
 		push(reader, key, member++);

@@ -135,7 +135,7 @@ static int write_together(struct store *store, struct request_list *batch)
 
 	errno = 0;
 	rc = sqlite3_exec(store->db, "BEGIN IMMEDIATE", NULL, NULL, NULL);
-	TAILQ_FOREACH (request, batch, entry) {
+	TAILQ_FOREACH(request, batch, entry) {
 		if (rc != SQLITE_OK)
 			break;
 		rc = write_request(store, request);
@@ -179,14 +179,14 @@ static void write_batch(struct store *store, struct request_list *batch)
 	if (rc == SQLITE_OK)
 		return;
 	if (fails_all(rc)) {
-		TAILQ_FOREACH (request, batch, entry)
+		TAILQ_FOREACH(request, batch, entry)
 			set_error(store, request, rc);
 		roll_back(store);
 		return;
 	}
 	roll_back(store);
 	/* One record that cannot be written is no reason to fail the others. */
-	TAILQ_FOREACH (request, batch, entry)
+	TAILQ_FOREACH(request, batch, entry)
 		write_alone(store, request);
 }
 
@@ -259,7 +259,7 @@ static void on_done(int fd, unsigned events, void *userdata)
 		const char *why = request->error == 0 ? NULL : request->why ? request->why : strerror(-request->error);
 		struct waiter *waiter;
 
-		STAILQ_FOREACH (waiter, &request->waiters, entry)
+		STAILQ_FOREACH(waiter, &request->waiters, entry)
 			waiter->fn(request->error, why, waiter->userdata);
 		TAILQ_REMOVE(&done, request, entry);
 		request_free(request);
