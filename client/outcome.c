@@ -18,8 +18,7 @@ static const struct {
 	{"done", OUTCOME_DONE, "the guest did what was asked"},
 	{"partial", OUTCOME_PARTIAL, "the guest acted on some of the vCPUs, not on all; the count stays asked for"},
 	{"guest-refused", OUTCOME_GUEST_REFUSED,
-	 "the guest's kernel cannot do it now: the vCPU is its last one online, or tasks need it; free it there and "
-	 "ask again"},
+	 "the guest's kernel could not do it; a vCPU that is its last one online, or that deadline tasks need, stays"},
 	{"guest-forbidden", OUTCOME_GUEST_FORBIDDEN,
 	 "the guest's administrator forbade it (/sys/firmware/acpi/hotplug/processor/enabled in the guest)"},
 	{"timeout", OUTCOME_TIMEOUT,

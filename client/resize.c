@@ -200,8 +200,9 @@ static void say(struct resize *z)
 	}
 	if (!*z->result) {
 		progress_say(z->progress, "%s: job %" PRIu64 ": enabled %s, online %s%s%s", z->vm.name, z->job,
-			     z->vm.enabled_set, z->vm.online_set, *z->vm.pending_set ? ", waiting for vCPU " : "",
-			     z->vm.pending_set);
+			     *z->vm.enabled_set ? z->vm.enabled_set : "none",
+			     *z->vm.online_set ? z->vm.online_set : "none",
+			     *z->vm.pending_set ? ", waiting for vCPU " : "", z->vm.pending_set);
 		return;
 	}
 	enabled = parse_set(z->vm.enabled_set);

@@ -27,11 +27,11 @@ static void decide(struct bus_authorisation *a, uid_t uid)
 	}
 	if (own == 0)
 		sd_bus_error_setf(&error, SD_BUS_ERROR_ACCESS_DENIED,
-				  "This is for root alone; the caller has uid %" PRIu32 ".", (uint32_t)uid);
+				  "this is for root alone; the caller has uid %" PRIu32, (uint32_t)uid);
 	else
 		sd_bus_error_setf(&error, SD_BUS_ERROR_ACCESS_DENIED,
-				  "This is for root and for the daemon's own user (uid %" PRIu32
-				  "); the caller has uid %" PRIu32 ".",
+				  "this is for root and for the daemon's own user (uid %" PRIu32
+				  "); the caller has uid %" PRIu32,
 				  (uint32_t)own, (uint32_t)uid);
 	a->fn(uid, &error, a->userdata);
 }
@@ -46,7 +46,7 @@ static int on_uid(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
 		decide(a, uid);
 		return 1;
 	}
-	sd_bus_error_set_const(&error, SD_BUS_ERROR_ACCESS_DENIED, "The bus does not say which user the caller is.");
+	sd_bus_error_set_const(&error, SD_BUS_ERROR_ACCESS_DENIED, "the bus does not say which user the caller is");
 	a->fn((uid_t)-1, &error, a->userdata);
 	return 1;
 }

@@ -19,8 +19,8 @@
 
 struct bus_call {
 	TAILQ_ENTRY(bus_call) entry;
-	struct bus_calls *calls; /* NULL: the answer goes nowhere */
-	sd_bus_message *message;
+	struct bus_calls *calls;
+	sd_bus_message *message;                 /* NULL: the answer goes nowhere */
 	struct bus_authorisation *authorisation; /* NULL: the host has it */
 	void (*perform)(struct bus_call *call, uid_t uid);
 	uint32_t count;
@@ -65,20 +65,12 @@ static const char *error_name(enum host_error error)
 
 /* ---- life of a call ---- */
 
-static void detach(struct bus_call *call)
-{
-	if (call->calls) {
-		TAILQ_REMOVE(&call->calls->list, call, entry);
-		call->calls->n--;
-	}
-	call->calls = NULL;
-	call->authorisation = bus_authorisation_free(call->authorisation);
-	call->message = sd_bus_message_unref(call->message);
-}
-
 static void call_free(struct bus_call *call)
 {
-	detach(call);
+	TAILQ_REMOVE(&call->calls->list, call, entry);
+	call->calls->n--;
+	bus_authorisation_free(call->authorisation);
+	sd_bus_message_unref(call->message);
 	free(call);
 }
 
@@ -109,10 +101,10 @@ static int call_start(struct bus_calls *calls, sd_bus_message *m, const char *vm
 	int r;
 
 	if (length >= CPUPOLICY_NAME_SIZE)
-		return sd_bus_error_set(ret_error, ERROR("NoSuchVm"), "No VM has a name of that length.");
+		return sd_bus_error_set(ret_error, ERROR("NoSuchVm"), "there is no VM with a name of that length");
 	if (calls->n >= CALLS_MAX)
 		return sd_bus_error_set(ret_error, SD_BUS_ERROR_LIMITS_EXCEEDED,
-					"Too many requests wait for their answers already: try again.");
+					"too many requests wait for their answers already: try again");
 	call = calloc(1, sizeof(*call) + length + 1);
 	if (!call)
 		return -ENOMEM;
@@ -139,8 +131,8 @@ static void on_host(enum host_error error, const char *message, uint64_t job, vo
 	char path[BUS_JOB_PATH_SIZE];
 	int r;
 
-	if (!call->calls) {
-		free(call);
+	if (!call->message) {
+		call_free(call);
 		return;
 	}
 	if (error != HOST_OK)
@@ -193,21 +185,26 @@ void bus_calls_set_link(struct bus_calls *calls, struct bus_link *link)
 
 void bus_calls_lost(struct bus_calls *calls)
 {
-	struct bus_call *call;
+	struct bus_call *call = TAILQ_FIRST(&calls->list);
 
-	while ((call = TAILQ_FIRST(&calls->list))) {
-		bool with_host = !call->authorisation;
+	while (call) {
+		struct bus_call *next = TAILQ_NEXT(call, entry);
 
-		detach(call);
-		if (!with_host)
-			free(call);
+		/* the host has what is authorised, and will come back with it */
+		if (call->authorisation)
+			call_free(call);
+		else
+			call->message = sd_bus_message_unref(call->message);
+		call = next;
 	}
 }
 
 struct bus_calls *bus_calls_free(struct bus_calls *calls)
 {
-	if (calls)
-		bus_calls_lost(calls);
+	if (!calls)
+		return NULL;
+	while (!TAILQ_EMPTY(&calls->list))
+		call_free(TAILQ_FIRST(&calls->list));
 	free(calls);
 	return NULL;
 }

@@ -13,7 +13,7 @@
 struct bus_calls;
 
 int bus_calls_new(struct bus_calls **ret, struct host *host);
-/* Calls that the host has not answered are left to it; their answers go nowhere. */
+/* The loop has ended: the host answers nothing any more. */
 struct bus_calls *bus_calls_free(struct bus_calls *calls);
 void bus_calls_set_link(struct bus_calls *calls, struct bus_link *link);
 /* The connection is about to be dropped: nobody can be answered. */

@@ -46,8 +46,7 @@ static int get_virtual_machine(sd_bus_message *m, void *userdata, sd_bus_error *
 		return r;
 	vm = host_find(context->host, name);
 	if (!vm)
-		return sd_bus_error_setf(ret_error, "org.cpupolicy1.Error.NoSuchVm",
-					 "No VM has the name or UUID \"%.300s\".", name);
+		return sd_bus_error_setf(ret_error, "org.cpupolicy1.Error.NoSuchVm", "there is no VM \"%.300s\"", name);
 	return sd_bus_reply_method_return(m, "o", bus_vm_path(vm, path));
 }
 

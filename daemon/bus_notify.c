@@ -177,7 +177,9 @@ static void on_job_new(struct host_vm *vm, const struct job *job, void *userdata
 
 	if (!sd)
 		return;
-	failed(notify, sd_bus_emit_interfaces_added(sd, bus_job_path(job->id, path), BUS_JOB_INTERFACE, NULL));
+	/* it may have ended before it was durable, and with that told */
+	if (host_find_job(notify->host, job->id) == vm)
+		failed(notify, sd_bus_emit_interfaces_added(sd, bus_job_path(job->id, path), BUS_JOB_INTERFACE, NULL));
 	failed(notify, bus_manager_signal_job(sd, vm, job, NULL));
 }
 
@@ -216,8 +218,7 @@ static void on_denied(struct host_vm *vm, uint32_t vcpu, const struct vm_verdict
 	if (!data || !may_tell_denied(notify, data))
 		return;
 	failed(notify, sd_bus_emit_signal(sd, bus_vm_path(vm, path), BUS_VM_INTERFACE, "Denied", "usub", vcpu,
-					  cpupolicy_msg_reason_name(enforced ? verdict->reason : verdict->would), count,
-					  (int)enforced));
+					  cpupolicy_msg_reason_name(verdict->would), count, (int)enforced));
 	bus_link_touch(notify->link);
 }
 
