@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 # pylint: disable=wrong-import-position
@@ -305,7 +306,7 @@ def boot(bench, host, qemu, images, boot_vcpus, possible):
     policy = policy_options(host.socket) if possible else None
     smp = f"cpus={boot_vcpus},maxcpus={possible}" if possible else boot_vcpus
     options = [*machine_options(smp, MEMORY, policy),
-               *linux_options(images, "quiet")]
+               *linux_options(images, "quiet"), "-uuid", uuid.uuid4()]
     start = time.monotonic()
     machine = Linux(bench.sockets, options, qemu)
     try:
