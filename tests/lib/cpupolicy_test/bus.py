@@ -93,6 +93,19 @@ class Bus:
                           *([signature, *args] if signature else []))
         return json.loads(out)["data"] if out.strip() else []
 
+    def error_of(self, path, interface, member, *args, user=None):
+        """The error of a call that must fail, with its name, which busctl does not print. Arguments
+        are dbus-send's ("string:x", "uint32:5")."""
+        argv = ["dbus-send", f"--bus={self.address}", "--print-reply", f"--dest={NAME}", path,
+                f"{interface}.{member}", *args]
+        result = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                stdin=subprocess.DEVNULL, timeout=90, check=False, user=user,
+                                extra_groups=[] if user is not None else None)
+        assert result.returncode != 0, f"{member}{args} succeeded: {result.stdout}"
+        match = re.match(r"Error ([\w.]+): (.*)", result.stderr.strip(), re.DOTALL)
+        assert match, result.stderr
+        return BusError(match[2], match[1])
+
     def set_vcpu_count(self, vm, count):
         """The job's object path."""
         return self.call_json(ROOT, MANAGER, "SetVcpuCount", "su", vm, count)[0]

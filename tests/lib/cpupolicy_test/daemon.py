@@ -150,6 +150,11 @@ class Host:
     def path(self, vm):
         return self.bus.call_json(ROOT, MANAGER, "GetVirtualMachine", "s", vm)[0]
 
+    def known(self, vm):
+        """Whether there is a VM of that name or UUID."""
+        listed = self.bus.call_json(ROOT, MANAGER, "ListVirtualMachines")[0]
+        return any(vm in row[:2] for row in listed)
+
     def get(self, vm, prop):
         return self.bus.get(self.path(vm), VM, prop)
 

@@ -104,12 +104,12 @@ class Machine:
         return time.monotonic() - start
 
 
-def policy_options(daemon_socket, boot=None, **properties):
-    """The glue on QEMU's command line."""
-    extra = "".join(f",{k.replace('_', '-')}={v}" for k, v in properties.items())
-    if boot is not None:
-        extra += f",boot={boot}"
-    return ["-object", f"cpupolicy,id=policy0,path={daemon_socket}{extra}"]
+def policy_options(path=None, **properties):
+    """The glue on QEMU's command line; `path` is the daemon's socket."""
+    if path:
+        properties["path"] = path
+    return ["-object", "cpupolicy,id=policy0" +
+            "".join(f",{k.replace('_', '-')}={v}" for k, v in properties.items())]
 
 
 def machine_options(smp, memory, policy=None, gic=3, cpu="max,pauth-impdef=on", machine=""):

@@ -134,6 +134,12 @@ class Connection:
     def fileno(self):
         return self.sock.fileno()
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
     def send_raw(self, data, fds=()):
         """All bytes, with the descriptors on the first of them."""
         try:
