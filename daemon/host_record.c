@@ -97,12 +97,18 @@ static void write_now(struct host_vm *vm)
 	}
 }
 
+/* What is being forgotten must not come back behind its deletion. */
+static bool may_write(const struct host_vm *vm)
+{
+	return vm->record.writing == 0 && !vm->forgetting && !vm->removed;
+}
+
 uint64_t host_record_touch(struct host_vm *vm, bool urgent)
 {
 	struct host_record *record = &vm->record;
 
 	record->changes++;
-	if (record->writing == 0 && !vm->forgetting && (urgent || record->retry_at == UINT64_MAX))
+	if (may_write(vm) && (urgent || record->retry_at == UINT64_MAX))
 		write_now(vm);
 	return record->changes;
 }
@@ -139,7 +145,7 @@ static void succeeded(struct host_vm *vm, uint64_t change)
 	record->retry_delay = 0;
 	host_registration_durable(vm);
 	host_client_durable(vm);
-	if (record->changes > record->durable && record->writing == 0)
+	if (may_write(vm) && record->changes > record->durable)
 		write_now(vm);
 }
 
@@ -190,7 +196,7 @@ void host_record_tick(struct host_vm *vm, uint64_t now)
 
 	if (record->out_of_memory)
 		finish(vm, -ENOMEM, "out of memory");
-	else if (record->writing == 0 && !vm->forgetting && record->retry_at <= now)
+	else if (may_write(vm) && record->retry_at <= now)
 		write_now(vm);
 }
 

@@ -149,7 +149,11 @@ bool host_registration_check_process(struct host_vm *vm)
 /* The live session is gone already. True: the VM was removed, the pointer is dead. */
 static bool lose(struct host_vm *vm, bool gone)
 {
-	host_effect_apply(vm, vm_lost(vm->core, gone, loop_now(vm->host->loop)));
+	unsigned effects = vm_lost(vm->core, gone, loop_now(vm->host->loop));
+
+	if (gone)
+		effects &= ~(unsigned)VM_EFFECT_STORE; /* below, if at all */
+	host_effect_apply(vm, effects);
 	host_notice_changed(vm);
 	if (!gone) {
 		watch_process(vm);
@@ -183,7 +187,7 @@ static void end_migrated(struct host_vm *vm)
 		return;
 	}
 	host_vm_hold(vm);
-	host_effect_apply(vm, vm_lost(vm->core, true, loop_now(vm->host->loop)));
+	host_effect_apply(vm, vm_lost(vm->core, true, loop_now(vm->host->loop)) & ~(unsigned)VM_EFFECT_STORE);
 	if (host_notice_gate(vm))
 		host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &vm->peer.uid), "VM %s lives on elsewhere", vm->name);
 	host_vm_remove(vm, "the VM lives on elsewhere");
