@@ -104,9 +104,9 @@ static void on_link_changed(void *opaque, enum cpupolicy_link link, const char *
 
 	if (pol->settled) {
 		if (link == CPUPOLICY_LINK_REGISTERED || link == CPUPOLICY_LINK_LOCAL)
-			info_report("cpu-policy: %s: %s", cpupolicy_link_name(link), reason);
+			info_report("cpu-policy: %s", reason);
 		else
-			warn_report("cpu-policy: %s: %s; the last policy holds", cpupolicy_link_name(link), reason);
+			warn_report("cpu-policy: %s; the last policy holds", reason);
 	}
 	cpu_policy_qmp_changed(pol);
 }
@@ -360,6 +360,8 @@ void cpu_policy_start(CpuPolicy *pol)
 		pol->vcpus[i].slot.boot = pol->vcpus[i].slot.enabled;
 	pol->settled = true;
 	confirm(pol);
+	/* The registration was before all this. */
+	cpupolicy_resync(pol->lib);
 }
 
 static void at_exit(Notifier *notifier, void *data)
