@@ -90,7 +90,7 @@ START_TEST(registration)
 	vmm_hello(&v);
 	ck_assert_ptr_null(core("vm1"));
 	vmm_register(&v);
-	ck_assert(v.registered);
+	ck_assert(v.end->registered);
 	ck_assert_uint_eq(v.enabled, 4);
 	ck_assert_uint_eq(v.epoch, 1);
 	ck_assert_uint_eq(vmm_words(&v, CPUPOLICY_WORD_ENABLED), 0xf);
@@ -593,7 +593,7 @@ START_TEST(lost_and_ended)
 	vmm_hello(&v);
 	vmm_register(&v);
 	vmm_close(&v);
-	rig_until(&rig, !v.session);
+	rig_until(&rig, !v.end->session);
 	ck_assert_int_eq(core("vm1")->link, VM_DISCONNECTED);
 	ck_assert_uint_eq(rig.removed, 0);
 	end_process(pid);
@@ -752,7 +752,7 @@ START_TEST(migration_that_is_given_up)
 	vmm_run_state(&source, CPUPOLICY_RUN_RUNNING);
 	check_silent(&target);
 	vmm_close(&target);
-	rig_until(&rig, !target.session);
+	rig_until(&rig, !target.end->session);
 	ck_assert(!host_vm_has_incoming(host_find(rig.host, "vm1")));
 	ck_assert_int_eq(core("vm1")->link, VM_CONNECTED);
 	ck_assert_int_eq(vmm_ask(&source, 1).psci, CPUPOLICY_PSCI_SUCCESS);
@@ -801,7 +801,7 @@ START_TEST(end_of_the_source)
 		break;
 	case 2:
 		vmm_close(&source);
-		rig_until(&rig, !source.session);
+		rig_until(&rig, !source.end->session);
 		ck_assert_int_eq(core("vm1")->link, VM_DISCONNECTED);
 		check_silent(&target);
 		break;

@@ -97,6 +97,8 @@ void rig_start(struct rig *rig)
 
 void rig_stop(struct rig *rig)
 {
+	for (struct rig_end *end = rig->ends; end; end = end->next)
+		end->session = session_free(end->session);
 	rig->host = host_free(rig->host);
 	rig->hub = session_hub_free(rig->hub);
 	rig->store = store_close(rig->store);
@@ -121,6 +123,12 @@ void rig_close(struct rig *rig)
 	rig_fill_disk(false);
 	if (rig->loop)
 		rig_stop(rig);
+	while (rig->ends) {
+		struct rig_end *end = rig->ends;
+
+		rig->ends = end->next;
+		free(end);
+	}
 	rig->config = config_free(rig->config);
 	remove_directory(rig->directory);
 }
@@ -172,12 +180,12 @@ void rig_fill_disk(bool full)
 
 static void on_registered(struct session *session, void *userdata)
 {
-	((struct vmm *)userdata)->registered = true;
+	((struct rig_end *)userdata)->registered = true;
 }
 
 static void on_ended(struct session *session, void *userdata)
 {
-	((struct vmm *)userdata)->session = NULL;
+	((struct rig_end *)userdata)->session = NULL;
 }
 
 static const struct session_ops session_ops = {
@@ -188,12 +196,17 @@ static const struct session_ops session_ops = {
 static void open_session(struct vmm *vmm, uid_t uid, pid_t pid)
 {
 	struct peer peer = {.uid = uid, .gid = uid, .pid = pid};
+	struct rig_end *end = calloc(1, sizeof(*end));
 	int pair[2];
+
+	ck_assert_ptr_nonnull(end);
+	end->next = vmm->rig->ends;
+	vmm->rig->ends = vmm->end = end;
 
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
 	vmm->fd = pair[0];
 	vmm->doorbell = -1;
-	ck_assert_int_eq(session_new(&vmm->session, vmm->rig->hub, pair[1], &peer, &session_ops, vmm), 0);
+	ck_assert_int_eq(session_new(&end->session, vmm->rig->hub, pair[1], &peer, &session_ops, end), 0);
 }
 
 void vmm_connect_as(struct vmm *vmm, struct rig *rig, uint8_t id, uid_t uid, pid_t pid)
@@ -389,7 +402,7 @@ void vmm_expect_end(struct vmm *vmm)
 {
 	while (receive_message(vmm))
 		;
-	rig_until(vmm->rig, !vmm->session);
+	rig_until(vmm->rig, !vmm->end->session);
 }
 
 void vmm_expect_error(struct vmm *vmm, uint32_t code)

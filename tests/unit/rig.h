@@ -25,6 +25,13 @@ struct rig_denial {
 	struct vm_verdict verdict;
 };
 
+/* The daemon's end of a connection. */
+struct rig_end {
+	struct rig_end *next;
+	struct session *session; /* NULL: it has ended */
+	bool registered;
+};
+
 struct rig {
 	char directory[32];
 	struct config *config; /* the test may change it before rig_start() */
@@ -32,6 +39,7 @@ struct rig {
 	struct store *store;
 	struct host *host;
 	struct session_hub *hub;
+	struct rig_end *ends;
 	/* what the observer was told */
 	unsigned added, removed, changed, job_new, job_removed, denied;
 	struct job last_new, last_removed;
@@ -67,8 +75,7 @@ void rig_fill_disk(bool full);
 struct vmm {
 	struct rig *rig;
 	int fd;
-	struct session *session; /* NULL: it has ended */
-	bool registered;
+	struct rig_end *end;
 	uint32_t seq;
 	uint8_t uuid[CPUPOLICY_UUID_SIZE];
 	char name[CPUPOLICY_NAME_SIZE];
