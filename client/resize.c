@@ -23,7 +23,6 @@ static struct cpulist parse_set(const char *text)
 static void set_result(struct resize *z, const char *result)
 {
 	snprintf(z->result, sizeof(z->result), "%s", result);
-	z->look = true;
 }
 
 static void fail(struct resize *z, int outcome)
@@ -95,6 +94,7 @@ static int on_job_removed(sd_bus_message *m, void *userdata, sd_bus_error *ret_e
 		return 0;
 	if (id == z->job) {
 		set_result(z, result);
+		z->look = true; /* the record as the job left it */
 		return 0;
 	}
 	one = &z->removed[z->n_removed++ % ARRAY_SIZE(z->removed)];
@@ -161,6 +161,7 @@ static int on_reply(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
 	for (size_t i = 0; i < ARRAY_SIZE(z->removed); i++)
 		if (z->removed[i].job == z->job)
 			set_result(z, z->removed[i].result);
+	z->look = *z->result;
 	return 1;
 }
 
