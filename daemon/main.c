@@ -46,7 +46,7 @@ struct options {
 	bool done; /* --help or --version was all */
 };
 
-static const char default_config[] = SYSCONFDIR "/cpupolicyd.conf";
+static const char default_config[] = SYSCONFDIR "/cpupolicy/cpupolicyd.conf";
 
 static void print_help(void)
 {
@@ -172,6 +172,14 @@ static int load_config(const struct options *options, struct config **ret)
 	return 0;
 }
 
+static void print_checked(const struct options *options)
+{
+	if (!options->config && access(default_config, F_OK) < 0)
+		printf("%s: not there; the built-in defaults are used\n", default_config);
+	else
+		printf("%s: correct\n", options->config ? options->config : default_config);
+}
+
 static void prepare_process(void)
 {
 	struct rlimit limit;
@@ -180,7 +188,7 @@ static void prepare_process(void)
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
 	umask(0077);
-	/* Three descriptors for a VM, and the usual soft limit is for programs that use select(). */
+	/* Several descriptors for a VM, and the usual soft limit is for programs that use select(). */
 	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
 		limit.rlim_cur = limit.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &limit);
@@ -245,7 +253,7 @@ int main(int argc, char *argv[])
 	if (status != 0)
 		return status;
 	if (options.check) {
-		printf("%s: correct\n", options.config ? options.config : default_config);
+		print_checked(&options);
 		return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 	}
 	prepare_process();
