@@ -307,6 +307,9 @@ uint32_t cpupolicy_confirmed(const struct cpupolicy *c)
 
 void cpupolicy_confirm(struct cpupolicy *c)
 {
+	/* A page that was not announced yet is not applied, and the one before it is no session's any more. */
+	if (c->policy_news)
+		return;
 	c->confirmed = cpupolicy_page_generation(c->announced);
 	c->confirmed_epoch = cpupolicy_page_epoch(c->announced);
 	cpupolicy_report_confirm(c);
@@ -417,7 +420,8 @@ void cpupolicy_ejected(struct cpupolicy *c, uint32_t vcpu, enum cpupolicy_eject_
 
 	if (vcpu == 0 || vcpu >= c->identity.possible)
 		return;
-	cpupolicy_policy_mark(&c->policy, vcpu, true, c->state == CPUPOLICY_SESSION_REGISTERING);
+	cpupolicy_policy_mark(&c->policy, vcpu, cause == CPUPOLICY_EJECT_GUEST,
+			      c->state == CPUPOLICY_SESSION_REGISTERING);
 	cpupolicy_report_event(c, CPUPOLICY_EJECT, &eject);
 }
 
@@ -488,6 +492,8 @@ void cpupolicy_save(const struct cpupolicy *c, struct cpupolicy_saved *ret)
 {
 	memcpy(ret->token, c->token, sizeof(ret->token));
 	ret->epoch = c->epoch;
+	if (c->policy.mapped > 0)
+		ret->epoch = cpupolicy_page_epoch(cpupolicy_policy_head(&c->policy));
 }
 
 int cpupolicy_restore(struct cpupolicy *c, const struct cpupolicy_saved *saved)
@@ -510,7 +516,10 @@ void cpupolicy_restore_ejected(struct cpupolicy *c, uint32_t vcpu, bool ejected)
 {
 	if (vcpu == 0 || vcpu >= c->identity.possible)
 		return;
-	cpupolicy_policy_mark(&c->policy, vcpu, ejected, c->state == CPUPOLICY_SESSION_REGISTERING);
+	if (ejected)
+		cpupolicy_policy_mark(&c->policy, vcpu, false, c->state == CPUPOLICY_SESSION_REGISTERING);
+	else
+		cpupolicy_policy_unmark(&c->policy, vcpu);
 }
 
 /* ---- without a daemon ---- */

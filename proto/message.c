@@ -79,6 +79,8 @@ static int check_vcpus(const struct cpupolicy_vcpu *vcpus, uint32_t n, const cha
 	for (uint32_t i = 0; i < n; i++) {
 		if (vcpus[i].flags & ~CPUPOLICY_VCPU_FLAGS)
 			return refuse(-EPROTO, "a vCPU has unknown flags", ret_why);
+		if ((vcpus[i].flags & (CPUPOLICY_VCPU_EJECTED | CPUPOLICY_VCPU_EJECT_OWN)) == CPUPOLICY_VCPU_EJECT_OWN)
+			return refuse(-EPROTO, "the guest's own ejection of a vCPU that is not ejected", ret_why);
 		mpidrs[i] = vcpus[i].mpidr;
 	}
 	if (vcpus[0].flags & CPUPOLICY_VCPU_EJECTED)

@@ -180,15 +180,21 @@ bool cpupolicy_policy_ejected(const struct cpupolicy_policy *p, uint32_t vcpu)
 	return mark_holds(p, vcpu, &w);
 }
 
-void cpupolicy_policy_mark(struct cpupolicy_policy *p, uint32_t vcpu, bool ejected, bool late)
+void cpupolicy_policy_mark(struct cpupolicy_policy *p, uint32_t vcpu, bool own, bool late)
 {
 	struct cpupolicy_policy_vcpu *v = &p->vcpu[vcpu];
 
 	if (vcpu == 0)
 		return;
-	v->ejected = ejected;
-	v->late = ejected && late;
+	v->ejected = true;
+	v->own = own;
+	v->late = late;
 	v->grant = cpupolicy_policy_word(p, vcpu).grant;
+}
+
+void cpupolicy_policy_unmark(struct cpupolicy_policy *p, uint32_t vcpu)
+{
+	p->vcpu[vcpu].ejected = false;
 }
 
 /* NONE: the page does not deny. */

@@ -20,6 +20,7 @@
 
 struct cpupolicy_policy_vcpu {
 	bool ejected;
+	bool own;  /* it was the guest's own idea */
 	bool late; /* marked after the registration under way told the daemon which vCPUs are ejected */
 	uint32_t grant;
 	struct cpupolicy_verdict last;
@@ -50,7 +51,9 @@ struct cpupolicy_page_word cpupolicy_policy_word(const struct cpupolicy_policy *
 uint64_t cpupolicy_policy_head(const struct cpupolicy_policy *p);
 
 bool cpupolicy_policy_ejected(const struct cpupolicy_policy *p, uint32_t vcpu);
-void cpupolicy_policy_mark(struct cpupolicy_policy *p, uint32_t vcpu, bool ejected, bool late);
+/* Of vCPU 0 neither. */
+void cpupolicy_policy_mark(struct cpupolicy_policy *p, uint32_t vcpu, bool own, bool late);
+void cpupolicy_policy_unmark(struct cpupolicy_policy *p, uint32_t vcpu);
 
 /* What the page says to a CPU_ON. `inactive`: another VMM runs the guest (names the reason of a denial). */
 enum cpupolicy_answer cpupolicy_policy_decide(const struct cpupolicy_policy *p, uint32_t vcpu, bool inactive,

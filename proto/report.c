@@ -107,7 +107,8 @@ enum cpupolicy_run_state cpupolicy_report_collect(struct cpupolicy *c, struct cp
 		vcpus[i].mpidr = id->mpidrs[i];
 		vcpus[i].flags &= CPUPOLICY_VCPU_ONLINE | CPUPOLICY_VCPU_ACKED | CPUPOLICY_VCPU_ENABLED;
 		if (cpupolicy_policy_ejected(&c->policy, i))
-			vcpus[i].flags |= CPUPOLICY_VCPU_EJECTED;
+			vcpus[i].flags |= CPUPOLICY_VCPU_EJECTED |
+					  (c->policy.vcpu[i].own ? CPUPOLICY_VCPU_EJECT_OWN : 0);
 		vcpus[i].reserved = 0;
 	}
 	if (state < CPUPOLICY_RUN_RUNNING || state > CPUPOLICY_RUN_INACTIVE)
@@ -134,9 +135,9 @@ static void send_state(struct cpupolicy *c)
 
 void cpupolicy_report_confirm(struct cpupolicy *c)
 {
-	struct cpupolicy_confirm m = {.generation = c->confirmed, .epoch = c->epoch};
+	struct cpupolicy_confirm m = {.generation = c->confirmed, .epoch = c->confirmed_epoch};
 
-	if (c->state == CPUPOLICY_SESSION_REGISTERED && c->confirmed_epoch == c->epoch)
+	if (c->state == CPUPOLICY_SESSION_REGISTERED && c->confirmed_epoch != 0)
 		cpupolicy_report_event(c, CPUPOLICY_CONFIRM, &m);
 }
 

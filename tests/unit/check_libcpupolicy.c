@@ -257,6 +257,21 @@ START_TEST(generations_are_confirmed_when_applied)
 }
 END_TEST
 
+START_TEST(the_epoch_of_a_session_may_rise)
+{
+	struct cpupolicy_saved saved;
+
+	/* An incoming session became the VM's live one. */
+	cpupolicy_page_store_head(f->page, cpupolicy_page_make_head(FAKE_EPOCH + 5, 9));
+	fake_publish(f);
+	fake_expect(f, CPUPOLICY_CONFIRM);
+	ck_assert_uint_eq(f->m.confirm.epoch, FAKE_EPOCH + 5);
+	ck_assert_uint_eq(f->m.confirm.generation, 10);
+	cpupolicy_save(f->c, &saved);
+	ck_assert_uint_eq(saved.epoch, FAKE_EPOCH + 5);
+}
+END_TEST
+
 /* ---- asks ---- */
 
 START_TEST(an_ask_is_answered)
@@ -449,13 +464,13 @@ START_TEST(a_reported_mark_ends_with_the_new_page)
 	cpupolicy_ejected(f->c, 3, CPUPOLICY_EJECT_GUEST);
 	fake_hangup(f);
 	fake_until(f, cpupolicy_link(f->c) == CPUPOLICY_LINK_CONNECTING);
-	cpupolicy_ejected(f->c, 2, CPUPOLICY_EJECT_GUEST);
+	cpupolicy_ejected(f->c, 2, CPUPOLICY_EJECT_REQUESTED);
 
 	/* The daemon has seen both; what it writes into the new page takes them into account. */
 	fake_new_page(f, FAKE_EPOCH + 1);
 	fake_greet(f);
 	ck_assert_uint_eq(f->m.reg.vcpus[2].flags, CPUPOLICY_VCPU_EJECTED);
-	ck_assert_uint_eq(f->m.reg.vcpus[3].flags, CPUPOLICY_VCPU_EJECTED);
+	ck_assert_uint_eq(f->m.reg.vcpus[3].flags, CPUPOLICY_VCPU_EJECTED | CPUPOLICY_VCPU_EJECT_OWN);
 	ck_assert_uint_eq(f->m.reg.vcpus[1].flags, 0);
 	expect_answer(0, 3, CPUPOLICY_ANSWER_DENY, CPUPOLICY_REASON_EJECTED);
 	fake_admit(f);
@@ -610,7 +625,7 @@ START_TEST(an_overflow_ends_in_a_resync)
 	ck_assert_uint_lt(n, sent);
 	ck_assert_uint_gt(n, 100);
 	ck_assert_uint_eq(f->m.state.vcpus[5].flags, CPUPOLICY_VCPU_ONLINE);
-	ck_assert_uint_eq(f->m.state.vcpus[3].flags, CPUPOLICY_VCPU_EJECTED);
+	ck_assert_uint_eq(f->m.state.vcpus[3].flags, CPUPOLICY_VCPU_EJECTED | CPUPOLICY_VCPU_EJECT_OWN);
 
 	/* What a state cannot say follows it, and events flow again. */
 	fake_expect(f, CPUPOLICY_CONFIRM);
@@ -708,6 +723,7 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, power_on_reads_the_page_again);
 	tcase_add_test(tcase, power_on_precedes_the_confirmation_of_what_follows);
 	tcase_add_test(tcase, generations_are_confirmed_when_applied);
+	tcase_add_test(tcase, the_epoch_of_a_session_may_rise);
 	tcase_add_test(tcase, an_ask_is_answered);
 	tcase_add_test(tcase, an_allowed_ask_does_not_override_the_page);
 	tcase_add_test(tcase, asks_are_answered_in_any_order);

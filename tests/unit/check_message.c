@@ -95,7 +95,7 @@ static const struct {
 	 {.state = {.head = {3, CPUPOLICY_RUN_RUNNING},
 		    .vcpus = {VCPU(0, CPUPOLICY_VCPU_ONLINE | CPUPOLICY_VCPU_ACKED | CPUPOLICY_VCPU_ENABLED),
 			      VCPU(1, CPUPOLICY_VCPU_ONLINE | CPUPOLICY_VCPU_ACKED | CPUPOLICY_VCPU_ENABLED),
-			      VCPU(0x0100000100, CPUPOLICY_VCPU_EJECTED)}}}},
+			      VCPU(0x0100000100, CPUPOLICY_VCPU_EJECTED | CPUPOLICY_VCPU_EJECT_OWN)}}}},
 	{"confirm", CPUPOLICY_CONFIRM, 0, 14, 8, {.confirm = {42, 7}}},
 	{"unregister", CPUPOLICY_UNREGISTER, 0, 15, 8, {.unregister = {CPUPOLICY_UNREGISTER_SHUTDOWN, 0}}},
 };
@@ -388,6 +388,7 @@ static const struct {
 	{"state", 8 + 8, CPUPOLICY_VCPU_EJECTED, -EPROTO}, /* of vCPU 0 */
 	{"state", 8 + 12, 1, -EPROTO},
 	{"state", 8 + 16 + 8, CPUPOLICY_VCPU_FLAGS, 0},
+	{"state", 8 + 16 + 8, CPUPOLICY_VCPU_EJECT_OWN, -EPROTO},
 	{"state", 8 + 16 + 8, CPUPOLICY_VCPU_FLAGS + 1, -EPROTO},
 	{"state", 8 + 32 + 12, 0x01000000, -EPROTO},
 	{"state", 8 + 16, 0, -EPROTO},          /* the MPIDR of vCPU 0 */
