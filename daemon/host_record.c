@@ -221,7 +221,14 @@ void host_record_delete(struct host_vm *vm)
 
 /* ---- reading ---- */
 
-static void restore_core(struct vm *core, const struct store_vm *record)
+/* A job in flight has its whole time again: the guest's VMM could not report while the daemon was away. */
+static void restore_job(struct vm *core, const struct job *job, uint64_t now)
+{
+	job_start(&core->job, job->id, job->from, job->to, core->level->job_timeout, false, now);
+	core->job.uid = job->uid;
+}
+
+static void restore_core(struct vm *core, const struct store_vm *record, uint64_t now)
 {
 	core->boot = record->boot;
 	core->desired = record->desired;
@@ -229,8 +236,9 @@ static void restore_core(struct vm *core, const struct store_vm *record)
 	core->boot_removable = record->boot_removable;
 	core->notify = record->notify;
 	core->epoch = record->epoch;
-	core->job = record->job;
 	core->last_job = record->last_job;
+	if (record->job.id != 0)
+		restore_job(core, &record->job, now);
 	if (!record->stopped)
 		vm_restore_grants(core, record->enabled, record->wanted);
 }
@@ -249,7 +257,7 @@ int host_record_restore(struct host *host, struct store_vm *record)
 	vm->desired_uid = record->desired_uid;
 	vm->record.durable_desired_uid = record->desired_uid;
 	vm->visible = true;
-	restore_core(vm->core, record);
+	restore_core(vm->core, record, loop_now(host->loop));
 	host_index_set_job(&host->index, vm, vm->core->job.id);
 	if (host->next_job <= newest)
 		host->next_job = newest + 1;
