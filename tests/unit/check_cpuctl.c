@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+
+/* The parts of cpuctl that need no bus: tables, the command line, what an exit status says. */
+
+#include <check.h>
+#include <errno.h>
+#include <getopt.h>
+#include <locale.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/options.h"
+#include "client/outcome.h"
+#include "client/table.h"
+#include "client/vm_info.h"
+#include "daemon/core/job.h"
+
+/* ---- tables ---- */
+
+static char *print(const char *align, const char *const *cells)
+{
+	struct table *table;
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	ck_assert_int_eq(table_new(&table, align), 0);
+	for (; *cells; cells++)
+		ck_assert_int_eq(table_add(table, *cells), 0);
+	table_print(table, out);
+	table_free(table);
+	fclose(out);
+	return text;
+}
+
+START_TEST(columns_are_as_wide_as_needed)
+{
+	char *text =
+		print("lrl", (const char *const[]){"NAME", "N", "STATE", "a", "1", "on", "longer", "1000", "", NULL});
+
+	ck_assert_str_eq(text, "NAME       N  STATE\n"
+			       "a          1  on\n"
+			       "longer  1000\n");
+	free(text);
+}
+END_TEST
+
+START_TEST(no_trailing_blanks)
+{
+	char *text = print("ll", (const char *const[]){"", "", "x", "", "", "y", NULL});
+
+	ck_assert_str_eq(text, "\nx\n   y\n");
+	free(text);
+}
+END_TEST
+
+START_TEST(a_row_that_is_not_full_is_not_printed)
+{
+	char *text = print("ll", (const char *const[]){"a", "b", "c", NULL});
+
+	ck_assert_str_eq(text, "a  b\n");
+	free(text);
+}
+END_TEST
+
+START_TEST(width_is_columns_not_bytes)
+{
+	if (!setlocale(LC_CTYPE, "C.UTF-8"))
+		ck_abort_msg("there is no locale C.UTF-8");
+	ck_assert_uint_eq(table_text_width("web1"), 4);
+	ck_assert_uint_eq(table_text_width("caf\xc3\xa9"), 4);
+	ck_assert_uint_eq(table_text_width("\xe4\xb8\xad"), 2);
+	/* not UTF-8: something, and no endless loop */
+	ck_assert_uint_eq(table_text_width("a\xff"
+					   "b\xc3"),
+			  4);
+}
+END_TEST
+
+/* ---- the command line ---- */
+
+START_TEST(counts)
+{
+	uint32_t n = 7;
+
+	ck_assert_int_eq(options_parse_count("0", &n), 0);
+	ck_assert_uint_eq(n, 0);
+	ck_assert_int_eq(options_parse_count("4294967295", &n), 0);
+	ck_assert_uint_eq(n, UINT32_MAX);
+	ck_assert_int_eq(options_parse_count("4294967296", &n), -ERANGE);
+	ck_assert_int_eq(options_parse_count("99999999999999999999", &n), -ERANGE);
+	ck_assert_int_eq(options_parse_count("", &n), -EINVAL);
+	ck_assert_int_eq(options_parse_count("-1", &n), -EINVAL);
+	ck_assert_int_eq(options_parse_count("+1", &n), -EINVAL);
+	ck_assert_int_eq(options_parse_count(" 1", &n), -EINVAL);
+	ck_assert_int_eq(options_parse_count("5x", &n), -EINVAL);
+	ck_assert_uint_eq(n, UINT32_MAX);
+}
+END_TEST
+
+START_TEST(seconds)
+{
+	uint64_t usec = 7;
+
+	ck_assert_int_eq(options_parse_seconds("0", &usec), 0);
+	ck_assert_uint_eq(usec, 0);
+	ck_assert_int_eq(options_parse_seconds("1.5", &usec), 0);
+	ck_assert_uint_eq(usec, 1500000);
+	ck_assert_int_eq(options_parse_seconds("0.0000019", &usec), 0);
+	ck_assert_uint_eq(usec, 1);
+	ck_assert_int_eq(options_parse_seconds("3155760000", &usec), 0);
+	ck_assert_int_eq(options_parse_seconds("3155760001", &usec), -ERANGE);
+	ck_assert_int_eq(options_parse_seconds("99999999999999999999999999", &usec), -ERANGE);
+	ck_assert_int_eq(options_parse_seconds("", &usec), -EINVAL);
+	ck_assert_int_eq(options_parse_seconds(".5", &usec), -EINVAL);
+	ck_assert_int_eq(options_parse_seconds("1.", &usec), -EINVAL);
+	ck_assert_int_eq(options_parse_seconds("1.2.3", &usec), -EINVAL);
+	ck_assert_int_eq(options_parse_seconds("-1", &usec), -EINVAL);
+	ck_assert_int_eq(options_parse_seconds("1s", &usec), -EINVAL);
+	ck_assert_uint_eq(usec, UINT64_C(3155760000) * 1000000);
+}
+END_TEST
+
+static const struct command commands[] = {
+	{.name = "two",
+	 .usage = "A N",
+	 .help = "",
+	 .min_args = 2,
+	 .max_args = 2,
+	 .options = OPTION_ONLINE | OPTION_NO_WAIT | OPTION_TIMEOUT},
+	{.name = "any", .usage = "", .help = "", .max_args = 1, .options = OPTION_JSON},
+	{0},
+};
+
+/* Arguments in one string; whether they are to be run, else *ret_outcome. */
+static bool parse(const char *line, struct options *ret, int *ret_outcome)
+{
+	static char copy[256];
+	char *argv[16] = {(char[]){"cpuctl"}}, *at = copy;
+	int argc = 1;
+
+	snprintf(copy, sizeof(copy), "%s", line);
+	while ((argv[argc] = strsep(&at, " ")))
+		argc++;
+	optind = 0; /* getopt starts afresh */
+	return options_parse(ret, commands, argc, argv, ret_outcome);
+}
+
+START_TEST(lines_that_are_right)
+{
+	struct options o;
+	int outcome;
+
+	unsetenv("CPUPOLICY_BUS");
+	ck_assert(parse("two web1 5", &o, &outcome));
+	ck_assert_ptr_eq(o.command, &commands[0]);
+	ck_assert_str_eq(o.vm, "web1");
+	ck_assert_uint_eq(o.count, 5);
+	ck_assert_str_eq(o.bus, "system");
+	ck_assert_uint_eq(o.given, 0);
+	ck_assert_uint_eq(o.timeout, UINT64_MAX);
+	ck_assert(parse("--session two --online web1 --timeout 2 5", &o, &outcome));
+	ck_assert_str_eq(o.bus, "session");
+	ck_assert_uint_eq(o.given, OPTION_ONLINE | OPTION_TIMEOUT);
+	ck_assert_uint_eq(o.timeout, 2000000);
+	ck_assert(parse("any --json --address unix:path=/x", &o, &outcome));
+	ck_assert_ptr_null(o.vm);
+	ck_assert_str_eq(o.bus, "unix:path=/x");
+	ck_assert(parse("any -- --name", &o, &outcome));
+	ck_assert_str_eq(o.vm, "--name");
+	setenv("CPUPOLICY_BUS", "session", 1);
+	ck_assert(parse("any", &o, &outcome));
+	ck_assert_str_eq(o.bus, "session");
+	ck_assert(parse("--system any", &o, &outcome));
+	ck_assert_str_eq(o.bus, "system");
+	unsetenv("CPUPOLICY_BUS");
+}
+END_TEST
+
+static const char *const wrong_lines[] = {
+	"nix",
+	"two",
+	"two web1",
+	"two web1 x",
+	"two web1 5 6",
+	"two web1 -5",
+	"any a b",
+	"two web1 5 --json",
+	"any --online",
+	"any --unknown",
+	"two a 1 --timeout",
+	"two a 1 --timeout x",
+	"two a 1 --no-wait --online",
+	"two a 1 --no-wait --timeout 1",
+	"--json",
+};
+
+START_TEST(lines_that_are_wrong)
+{
+	struct options o;
+	int outcome = -1;
+
+	ck_assert(!parse(wrong_lines[_i], &o, &outcome));
+	ck_assert_int_eq(outcome, OUTCOME_FAILED);
+}
+END_TEST
+
+START_TEST(help_is_no_error)
+{
+	struct options o;
+	int outcome = -1;
+
+	ck_assert(!parse("two --help", &o, &outcome));
+	ck_assert_int_eq(outcome, OUTCOME_DONE);
+	ck_assert(!parse("--version", &o, &outcome));
+	ck_assert_int_eq(outcome, OUTCOME_DONE);
+}
+END_TEST
+
+/* ---- outcomes ---- */
+
+/* Every way in which a job of the daemon's can end has a number of its own. */
+START_TEST(every_result_has_its_number)
+{
+	for (int a = JOB_DONE; a <= JOB_RESULT_MAX; a++) {
+		enum outcome outcome = outcome_of_result(job_result_name((enum job_result)a));
+
+		ck_assert_int_ne(outcome, OUTCOME_FAILED);
+		ck_assert_int_eq(outcome == OUTCOME_DONE, a == JOB_DONE);
+		for (int b = JOB_DONE; b < a; b++)
+			ck_assert_int_ne(outcome, outcome_of_result(job_result_name((enum job_result)b)));
+	}
+	ck_assert_int_eq(outcome_of_result("new-in-a-later-version"), OUTCOME_FAILED);
+	ck_assert_ptr_nonnull(outcome_explain_result("new-in-a-later-version"));
+}
+END_TEST
+
+START_TEST(errors_have_numbers)
+{
+	ck_assert_int_eq(outcome_of_error("org.cpupolicy1.Error.NoSuchVm"), OUTCOME_NO_SUCH_VM);
+	ck_assert_int_eq(outcome_of_error("org.cpupolicy1.Error.SlaLimit"), OUTCOME_REFUSED);
+	ck_assert_int_eq(outcome_of_error("org.cpupolicy1.Error.BootVcpu"), OUTCOME_REFUSED);
+	ck_assert_int_eq(outcome_of_error("org.cpupolicy1.Error.Storage"), OUTCOME_STORAGE);
+	ck_assert_int_eq(outcome_of_error("org.freedesktop.DBus.Error.AccessDenied"), OUTCOME_ACCESS_DENIED);
+	ck_assert_int_eq(outcome_of_error("org.freedesktop.DBus.Error.ServiceUnknown"), OUTCOME_NO_DAEMON);
+	ck_assert_int_eq(outcome_of_error("org.freedesktop.DBus.Error.InvalidArgs"), OUTCOME_FAILED);
+	ck_assert_int_eq(outcome_of_error(NULL), OUTCOME_FAILED);
+}
+END_TEST
+
+START_TEST(job_numbers)
+{
+	ck_assert_uint_eq(vm_info_job_id("/org/cpupolicy1/job/18446744073709551615"), UINT64_MAX);
+	ck_assert_uint_eq(vm_info_job_id("/org/cpupolicy1/job/7"), 7);
+	ck_assert_uint_eq(vm_info_job_id("/"), 0);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("cpuctl");
+	TCase *t = tcase_create("cpuctl");
+	SRunner *r;
+	int failed;
+
+	tcase_add_test(t, columns_are_as_wide_as_needed);
+	tcase_add_test(t, no_trailing_blanks);
+	tcase_add_test(t, a_row_that_is_not_full_is_not_printed);
+	tcase_add_test(t, width_is_columns_not_bytes);
+	tcase_add_test(t, counts);
+	tcase_add_test(t, seconds);
+	tcase_add_test(t, lines_that_are_right);
+	tcase_add_loop_test(t, lines_that_are_wrong, 0, (int)(sizeof(wrong_lines) / sizeof(wrong_lines[0])));
+	tcase_add_test(t, help_is_no_error);
+	tcase_add_test(t, every_result_has_its_number);
+	tcase_add_test(t, errors_have_numbers);
+	tcase_add_test(t, job_numbers);
+	suite_add_tcase(s, t);
+	r = srunner_create(s);
+	srunner_run_all(r, CK_NORMAL);
+	failed = srunner_ntests_failed(r);
+	srunner_free(r);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
