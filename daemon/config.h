@@ -22,18 +22,18 @@ struct config_vm {
 };
 
 struct config {
-	char *socket;      /* the VMM listener */
+	char *socket; /* the VMM listener */
 	mode_t socket_mode;
 	char *socket_group; /* NULL: the daemon's */
 	char *state_directory;
 	char *bus; /* "system", "session", "none", or a D-Bus address */
 	uint32_t max_vms;
-	uint32_t max_connections;          /* that have not registered a VM */
-	uint32_t max_connections_per_uid;  /* of those */
-	uint64_t handshake_timeout;        /* ns until a connection must have registered */
-	struct rate_limit messages;        /* per connection */
-	struct service_level level;        /* for VMs that no rule names */
-	struct config_vm *vms; /* in order of `match` */
+	uint32_t max_connections;         /* that have not registered a VM */
+	uint32_t max_connections_per_uid; /* of those */
+	uint64_t handshake_timeout;       /* ns until a connection must have registered */
+	struct rate_limit messages;       /* per connection */
+	struct service_level level;       /* for VMs that no rule names */
+	struct config_vm *vms;            /* in order of `match` */
 	size_t n_vms;
 };
 

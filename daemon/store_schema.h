@@ -14,9 +14,9 @@
 int store_schema_open(sqlite3 **ret, const char *directory, const char *path, char **ret_error);
 
 /*
- * The negative errno value that `rc`, the result of the last call on `db`, stands for. *ret_why says why `what` ("record
- * the VM web1") could not be done; NULL if there is no memory for that. Where errno was 0 before that call, the error is
- * more precise.
+ * The negative errno value that `rc`, the result of the last call on `db`, stands for. *ret_why says why `what`
+ * ("record the VM web1") could not be done; NULL if there is no memory for that. Where errno was 0 before that call,
+ * the error is more precise.
  */
 int store_schema_error(sqlite3 *db, int rc, const char *directory, const char *what, char **ret_why);
 
