@@ -125,6 +125,8 @@ void cpu_policy_regs_resume(CpuPolicy *pol);
 void cpu_policy_regs_ejected(CpuPolicy *pol, uint32_t vcpu);
 
 /* power.c */
+/* Whether QEMU answers the guest's PSCI calls, and not firmware inside the guest. */
+bool cpu_policy_power_is_ours(void);
 bool cpu_policy_power_is_on(uint32_t vcpu);
 void cpu_policy_power_verdict(CpuPolicy *pol, uint32_t caller, uint32_t target,
 			      const struct cpupolicy_verdict *verdict);

@@ -14,6 +14,7 @@
 #include "qemu/error-report.h"
 #include "qom/object_interfaces.h"
 #include "system/qtest.h"
+#include "system/replay.h"
 #include "system/tcg.h"
 
 #include "glue.h"
@@ -38,6 +39,10 @@ unsigned int cpu_policy_take_cpus(CpuPolicy *pol, MachineState *ms)
 
 	if (!tcg_enabled() && !qtest_enabled()) {
 		error_report("cpu-policy: this QEMU enforces CPU policy under TCG only");
+		exit(EXIT_FAILURE);
+	}
+	if (replay_mode != REPLAY_MODE_NONE) {
+		error_report("cpu-policy: policy comes from outside and cannot be recorded or replayed (-icount rr=)");
 		exit(EXIT_FAILURE);
 	}
 	if (pol->boot > ms->smp.max_cpus) {

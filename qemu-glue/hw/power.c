@@ -26,6 +26,11 @@ bool cpu_policy_power_is_on(uint32_t vcpu)
 	return ARM_CPU(qemu_get_cpu(vcpu))->power_state != PSCI_OFF;
 }
 
+bool cpu_policy_power_is_ours(void)
+{
+	return ARM_CPU(first_cpu)->psci_conduit != QEMU_PSCI_CONDUIT_DISABLED;
+}
+
 static void wake_waiters(CpuPolicy *pol, uint32_t target)
 {
 	for (uint32_t i = 0; i < pol->possible; i++) {

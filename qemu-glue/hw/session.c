@@ -345,6 +345,11 @@ void cpu_policy_start(CpuPolicy *pol)
 	if (!pol)
 		return;
 
+	if (!cpu_policy_power_is_ours()) {
+		error_report(
+			"cpu-policy: the firmware of this machine powers its CPUs (secure=on): policy cannot hold");
+		exit(EXIT_FAILURE);
+	}
 	make_library(pol);
 	if (runstate_check(RUN_STATE_INMIGRATE)) {
 		/* What arrives brings the session's token with it. Until then, and without it, nothing is granted. */

@@ -129,13 +129,16 @@ static int post_load(void *opaque, int version_id)
 	pol->settled = true;
 
 	if (!live) {
+		Error *err = NULL;
 		int r;
 
 		pol->arriving = true;
 		cpupolicy_restore(pol->lib, &saved);
-		r = cpu_policy_session_start(pol, NULL);
-		if (r < 0)
+		r = cpu_policy_session_start(pol, &err);
+		if (r < 0) {
+			error_report_err(err);
 			return r;
+		}
 	}
 	if (pol->standalone)
 		restore_local(pol);
