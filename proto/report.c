@@ -107,8 +107,8 @@ enum cpupolicy_run_state cpupolicy_report_collect(struct cpupolicy *c, struct cp
 		vcpus[i].mpidr = id->mpidrs[i];
 		vcpus[i].flags &= CPUPOLICY_VCPU_ONLINE | CPUPOLICY_VCPU_ACKED | CPUPOLICY_VCPU_ENABLED;
 		if (cpupolicy_policy_ejected(&c->policy, i))
-			vcpus[i].flags |= CPUPOLICY_VCPU_EJECTED |
-					  (c->policy.vcpu[i].own ? CPUPOLICY_VCPU_EJECT_OWN : 0);
+			vcpus[i].flags |=
+				CPUPOLICY_VCPU_EJECTED | (c->policy.vcpu[i].own ? CPUPOLICY_VCPU_EJECT_OWN : 0);
 		vcpus[i].reserved = 0;
 	}
 	if (state < CPUPOLICY_RUN_RUNNING || state > CPUPOLICY_RUN_INACTIVE)

@@ -76,9 +76,9 @@ struct cpupolicy {
 	uint64_t features;
 	uint8_t token[CPUPOLICY_TOKEN_SIZE];
 	uint32_t epoch; /* restored, or of the last registration; the page's own may be newer */
-	bool incoming; /* to join as the target of a migration, until the guest runs here */
-	bool joining;  /* the registration under way says so */
-	bool hurry;    /* the token came while a registration without it was under way: its refusal says nothing */
+	bool incoming;  /* to join as the target of a migration, until the guest runs here */
+	bool joining;   /* the registration under way says so */
+	bool hurry;     /* the token came while a registration without it was under way: its refusal says nothing */
 	enum cpupolicy_run_state run_state;
 
 	enum cpupolicy_link link;

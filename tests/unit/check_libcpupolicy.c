@@ -635,74 +635,6 @@ START_TEST(an_overflow_ends_in_a_resync)
 }
 END_TEST
 
-/* ---- local policy ---- */
-
-START_TEST(local_policy_is_the_callers)
-{
-	struct cpupolicy_view view;
-	unsigned changes;
-
-	ck_assert_int_eq(cpupolicy_local_set(f->c, 4, true), -EPERM);
-	ck_assert_int_eq(cpupolicy_start_local(f->c), 0);
-	ck_assert_int_eq(cpupolicy_start_path(f->c, f->path), -EALREADY);
-	ck_assert_int_eq(cpupolicy_wait(f->c, -1), 0);
-	ck_assert_int_eq(cpupolicy_link(f->c), CPUPOLICY_LINK_LOCAL);
-	ck_assert_uint_eq(f->policy_changes, 1);
-	for (uint32_t i = 0; i < FAKE_VCPUS; i++) {
-		cpupolicy_view(f->c, i, &view);
-		ck_assert_int_eq(view.enabled, i < FAKE_BOOT);
-		ck_assert_int_eq(view.wanted, i < FAKE_BOOT);
-	}
-	expect_answer(0, 3, CPUPOLICY_ANSWER_ALLOW, CPUPOLICY_REASON_GRANTED);
-	expect_answer(0, 4, CPUPOLICY_ANSWER_DENY, CPUPOLICY_REASON_NOT_ENABLED);
-
-	changes = f->policy_changes;
-	ck_assert_int_eq(cpupolicy_local_set(f->c, 4, true), 0);
-	ck_assert_uint_eq(f->policy_changes, changes);
-	fake_until(f, f->policy_changes == changes + 1);
-	expect_answer(0, 4, CPUPOLICY_ANSWER_ALLOW, CPUPOLICY_REASON_GRANTED);
-
-	ck_assert_int_eq(cpupolicy_local_set(f->c, 4, false), 0);
-	cpupolicy_view(f->c, 4, &view);
-	ck_assert(view.enabled && !view.wanted);
-	cpupolicy_ejected(f->c, 4, CPUPOLICY_EJECT_REQUESTED);
-	expect_answer(0, 4, CPUPOLICY_ANSWER_DENY, CPUPOLICY_REASON_EJECTED);
-	ck_assert_int_eq(cpupolicy_local_set(f->c, 4, true), 0);
-	expect_answer(0, 4, CPUPOLICY_ANSWER_ALLOW, CPUPOLICY_REASON_GRANTED);
-
-	ck_assert_int_eq(cpupolicy_local_set(f->c, 0, false), -EINVAL);
-	ck_assert_int_eq(cpupolicy_local_set(f->c, FAKE_VCPUS, true), -EINVAL);
-}
-END_TEST
-
-START_TEST(break_glass_lasts_until_the_daemon_is_back)
-{
-	struct cpupolicy_view view;
-
-	ck_assert_int_eq(cpupolicy_local_begin(f->c), -EBUSY);
-	fake_store(f, 5, asking(false));
-	cpupolicy_ejected(f->c, 2, CPUPOLICY_EJECT_GUEST);
-	fake_hangup(f);
-	fake_until(f, cpupolicy_link(f->c) == CPUPOLICY_LINK_CONNECTING);
-	ck_assert_int_eq(cpupolicy_local_begin(f->c), 0);
-	ck_assert_int_eq(cpupolicy_local_begin(f->c), 0);
-	ck_assert_int_eq(cpupolicy_link(f->c), CPUPOLICY_LINK_LOCAL);
-
-	/* The words are those that were. */
-	expect_answer(0, 2, CPUPOLICY_ANSWER_DENY, CPUPOLICY_REASON_EJECTED);
-	expect_answer(0, 3, CPUPOLICY_ANSWER_ALLOW, CPUPOLICY_REASON_GRANTED);
-	expect_answer(0, 5, CPUPOLICY_ANSWER_DENY, CPUPOLICY_REASON_TIMEOUT);
-	ck_assert_int_eq(cpupolicy_local_set(f->c, 4, true), 0);
-	expect_answer(0, 4, CPUPOLICY_ANSWER_ALLOW, CPUPOLICY_REASON_GRANTED);
-
-	fake_register(f);
-	ck_assert_int_eq(cpupolicy_link(f->c), CPUPOLICY_LINK_REGISTERED);
-	cpupolicy_view(f->c, 4, &view);
-	ck_assert(!view.enabled);
-	ck_assert_int_eq(cpupolicy_local_set(f->c, 4, true), -EPERM);
-}
-END_TEST
-
 static Suite *make_suite(void)
 {
 	Suite *suite = suite_create("libcpupolicy");
@@ -712,7 +644,6 @@ static Suite *make_suite(void)
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, identity_has_bounds);
 	tcase_add_test(tcase, without_a_page_only_vcpu_0_goes_on);
-	tcase_add_test(tcase, local_policy_is_the_callers);
 	suite_add_tcase(suite, tcase);
 
 	tcase = tcase_create("registered");
@@ -741,7 +672,6 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, denials_of_two_reasons_are_two_messages);
 	tcase_add_test(tcase, a_resync_tells_everything);
 	tcase_add_test(tcase, an_overflow_ends_in_a_resync);
-	tcase_add_test(tcase, break_glass_lasts_until_the_daemon_is_back);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }
