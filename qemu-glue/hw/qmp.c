@@ -109,7 +109,7 @@ static bool may_switch(CpuPolicy *pol, Error **errp)
 				 "'break-glass' and no daemon");
 		return false;
 	}
-	if (cpupolicy_link(pol->lib) != CPUPOLICY_LINK_CONNECTING || cpupolicy_local_begin(pol->lib) < 0) {
+	if (cpupolicy_link(pol->lib) != CPUPOLICY_LINK_CONNECTING) {
 		error_setg(errp, "the policy daemon is there: it switches this VM's vCPUs");
 		return false;
 	}
@@ -181,6 +181,7 @@ void qmp_cpu_policy_set(bool has_count, uint32_t count, bool has_vcpus, uint32Li
 {
 	CpuPolicy *pol = the_policy(errp);
 	g_autofree bool *wish = NULL;
+	int r;
 
 	if (!pol)
 		return;
@@ -194,6 +195,14 @@ void qmp_cpu_policy_set(bool has_count, uint32_t count, bool has_vcpus, uint32Li
 	if (!wish || !check_boot_vcpus(pol, wish, errp))
 		return;
 
+	/* From here on a break-glass is one: what the daemon last said is kept, and ours to change. */
+	if (cpupolicy_link(pol->lib) != CPUPOLICY_LINK_LOCAL) {
+		r = cpupolicy_local_begin(pol->lib);
+		if (r < 0) {
+			error_setg_errno(errp, -r, "cannot take over from the policy daemon");
+			return;
+		}
+	}
 	for (uint32_t i = 1; i < pol->possible; i++) {
 		struct cpupolicy_view view;
 
