@@ -35,8 +35,7 @@ def make_host(directory, request):
     yield make
     for host in hosts:
         host.close()
-        assert host.daemon.process is None or host.daemon.process.popen.returncode in (0, -9), \
-            "the daemon neither ended cleanly nor was killed by the test:\n" + host.daemon.log()[-4000:]
+        assert host.daemon.ended_well(), "the daemon ended badly:\n" + host.daemon.log()[-4000:]
 
 
 @pytest.fixture

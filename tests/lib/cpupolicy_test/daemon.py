@@ -38,6 +38,7 @@ class Daemon:
         self.config_path = self.directory / "cpupolicyd.conf"
         self.log_path = self.directory / "daemon.log"
         self.process = None
+        self.expected_status = 0
         self.config = merge({
             "socket": str(self.socket),
             "state_directory": str(self.state),
@@ -85,7 +86,14 @@ class Daemon:
     def run_to_end(self, deadline=30):
         """For a daemon that should not come up: (exit status, what it wrote)."""
         process = self.launch()
-        return process.wait(deadline), process.log()
+        status = process.wait(deadline)
+        self.expected_status = status
+        return status, process.log()
+
+    def ended_well(self):
+        """After stop(): not by a crash of its own."""
+        return self.process is None or self.process.popen.returncode in (
+            0, -signal.SIGKILL, self.expected_status)
 
     def kill(self):
         """kill -9"""

@@ -126,8 +126,8 @@ class Connection:
     def __init__(self, path, deadline=DEADLINE):
         self.deadline = deadline
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self.sock.connect(str(path))  # blocks while the daemon's backlog is full
         self.sock.settimeout(deadline)
-        self.sock.connect(str(path))
         self.fds = []
         self._buffer = b""
 
@@ -146,7 +146,8 @@ class Connection:
             if fds:
                 n = socket.send_fds(self.sock, [data], list(fds))
                 data = data[n:]
-            self.sock.sendall(data)
+            if data:
+                self.sock.sendall(data)
         except (BrokenPipeError, ConnectionResetError) as e:
             raise HungUp(str(e)) from None
 
