@@ -182,26 +182,18 @@ void host_resize(struct host *host, const char *vm_name, uint32_t count, uid_t u
 
 /* ---- forget ---- */
 
-struct forget {
-	struct host_vm *vm;
-	host_resize_fn fn;
-	void *userdata;
-};
-
 static void on_forgotten(int error, const char *why, void *userdata)
 {
-	_cleanup_free_ struct forget *forget = userdata;
-	struct host_vm *vm = forget->vm;
+	struct host_vm *vm = userdata;
+	host_resize_fn fn = vm->forget_fn;
+	void *fn_data = vm->forget_data;
 
-	if (error < 0) {
+	if (error < 0)
 		vm->forgetting = false;
-		forget->fn(HOST_STORAGE, why ? why : "the record cannot be deleted", 0, forget->userdata);
-		host_vm_release(vm);
-		return;
-	}
-	host_vm_remove(vm, "an operator had it forgotten");
+	else
+		host_vm_remove(vm, "an operator had it forgotten");
 	host_vm_release(vm);
-	forget->fn(HOST_OK, NULL, 0, forget->userdata);
+	fn(error < 0 ? HOST_STORAGE : HOST_OK, error < 0 ? why : NULL, 0, fn_data);
 }
 
 /* A VMM whose process cannot be seen from here is not known to live; without a connection it does not keep the VM. */
@@ -213,7 +205,6 @@ static bool is_held(const struct host_vm *vm)
 void host_forget(struct host *host, const char *vm_name, uid_t uid, host_resize_fn fn, void *userdata)
 {
 	struct host_vm *vm = find_vm(host, vm_name, fn, userdata);
-	struct forget *forget;
 	int r;
 
 	if (!vm)
@@ -222,19 +213,14 @@ void host_forget(struct host *host, const char *vm_name, uid_t uid, host_resize_
 		refuse(fn, userdata, HOST_VM_RUNNING, "VM %s has a VMM: it cannot be forgotten while that runs", vm->name);
 		return;
 	}
-	forget = malloc(sizeof(*forget));
-	if (!forget) {
-		refuse(fn, userdata, HOST_NO_MEMORY, "out of memory");
-		return;
-	}
-	*forget = (struct forget){.vm = vm, .fn = fn, .userdata = userdata};
-	r = store_delete(host->store, vm->uuid, on_forgotten, forget);
+	r = store_delete(host->store, vm->uuid, on_forgotten, vm);
 	if (r < 0) {
-		free(forget);
 		refuse(fn, userdata, HOST_NO_MEMORY, "out of memory");
 		return;
 	}
 	host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &uid), "uid %u has VM %s forgotten", (unsigned)uid, vm->name);
 	vm->forgetting = true;
+	vm->forget_fn = fn;
+	vm->forget_data = userdata;
 	host_vm_hold(vm);
 }

@@ -141,6 +141,8 @@ struct host_vm {
 	struct host_session *live, *incoming, *retired;
 	struct host_record record;
 	struct host_request *requests; /* oldest first */
+	host_resize_fn forget_fn;      /* while it is `forgetting` */
+	void *forget_data;
 	struct loop_timer *timer;
 	struct loop_io *watch; /* of the VMM's process while it is disconnected */
 	int pidfd;
