@@ -173,8 +173,6 @@ void plug_converge(struct plug *p, bool grow)
 			wanted--;
 		}
 	}
-	if (!grow)
-		return;
 	/* First those that the guest still has: who keeps what it was asked for does not get another one besides. */
 	for (uint32_t i = 0; i < vm->possible && wanted < target; i++) {
 		if ((vm->vcpus[i].flags & (VCPU_ENABLED | VCPU_WANTED)) == VCPU_ENABLED) {
@@ -182,7 +180,7 @@ void plug_converge(struct plug *p, bool grow)
 			wanted++;
 		}
 	}
-	for (uint32_t i = 0; i < vm->possible && wanted < target; i++) {
+	for (uint32_t i = 0; grow && i < vm->possible && wanted < target; i++) {
 		if (!(vm->vcpus[i].flags & VCPU_ENABLED)) {
 			plug_grant(p, i);
 			wanted++;
@@ -262,9 +260,10 @@ void plug_end_job(struct plug *p, enum job_result result)
 void plug_set_clock(struct plug *p)
 {
 	struct vm *vm = p->vm;
-
 	/* Without its VMM nobody knows whether the VM is paused: a job must end. */
-	if (vm->link == VM_CONNECTED && vm->run_state != CPUPOLICY_RUN_RUNNING)
+	bool paused = vm->link == VM_CONNECTED && vm->run_state != CPUPOLICY_RUN_RUNNING;
+
+	if (paused || vm->job_revision > vm->stored)
 		job_pause(&vm->job, p->now);
 	else
 		job_continue(&vm->job, p->now);

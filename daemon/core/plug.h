@@ -59,7 +59,7 @@ void plug_renew(struct plug *p, uint32_t vcpu);
 void plug_remind(struct plug *p, uint32_t vcpu);
 
 /* Makes as many vCPUs wanted as the target says: asks the highest ones back; gives up asking back, lowest first, before
- * it grants more, lowest first. Without `grow` only the former. */
+ * it grants more, lowest first. Without `grow` nothing new is granted. */
 void plug_converge(struct plug *p, bool grow);
 
 /* Has the clock of the job run or stand as the VM does. */

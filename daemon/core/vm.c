@@ -117,7 +117,8 @@ static void give_up(struct plug *p, uint32_t vcpu)
 		plug_set_answer(p, vcpu, VCPU_ANSWER_REFUSED);
 }
 
-/* `absence`: the report tells of a time in which the VMM could not tell us what the guest did. */
+/* `absence`: the report tells of a time in which the VMM could not tell us what the guest did. In a session the guest's
+ * own ejects have messages of their own, and a mark without one is from a snapshot that was loaded. */
 static void take_report(struct plug *p, const struct cpupolicy_vcpu *vcpus, uint32_t confirmed, bool absence)
 {
 	struct vm *vm = p->vm;
@@ -125,17 +126,20 @@ static void take_report(struct plug *p, const struct cpupolicy_vcpu *vcpus, uint
 	for (uint32_t i = 0; i < vm->possible; i++) {
 		const struct vcpu *v = &vm->vcpus[i];
 		uint32_t flags = vcpus[i].flags;
+		bool current;
 
 		plug_set_online(p, i, flags & CPUPOLICY_VCPU_ONLINE);
 		if (i == 0 || !plug_is_granted(v))
 			continue;
+		/* Ejected may have been an older grant, which is all that the VMM knew of when it wrote this. */
+		current = confirmed >= v->since;
 		if (!(flags & CPUPOLICY_VCPU_EJECTED))
 			plug_set_acked(p, i, flags & CPUPOLICY_VCPU_ACKED);
-		else if (!plug_is_wanted(v))
+		else if (current && !plug_is_wanted(v))
 			plug_drop(p, i);
-		else if (absence && (flags & CPUPOLICY_VCPU_EJECT_OWN) && confirmed >= v->since)
+		else if (current && absence && (flags & CPUPOLICY_VCPU_EJECT_OWN))
 			give_up(p, i);
-		else /* what was given back was an older grant, or one from before the snapshot that was loaded */
+		else
 			plug_renew(p, i);
 	}
 }
@@ -265,6 +269,13 @@ unsigned vm_denied(struct vm *vm, uint32_t vcpu, enum cpupolicy_reason reason, u
 	return VM_EFFECT_CHANGED;
 }
 
+static enum vcpu_answer insert_answer(const struct vcpu *v, uint32_t status)
+{
+	if (v->flags & (VCPU_ACKED | VCPU_ONLINE))
+		return VCPU_ANSWER_NONE;
+	return status == OST_INSERT_IN_PROGRESS ? VCPU_ANSWER_PROGRESS : VCPU_ANSWER_REFUSED;
+}
+
 static enum vcpu_answer eject_answer(uint32_t status)
 {
 	switch (status) {
@@ -285,14 +296,11 @@ unsigned vm_ost(struct vm *vm, uint32_t vcpu, uint32_t event, uint32_t status, u
 	/* The guest may say anything at any time: only what answers the request that is current counts. */
 	if (vcpu == 0 || !plug_is_granted(v))
 		return 0;
-	if (event == OST_DEVICE_CHECK && plug_is_wanted(v)) {
-		if (status == OST_SUCCESS) {
+	if (event == OST_DEVICE_CHECK) {
+		if (status == OST_SUCCESS)
 			plug_set_acked(&p, vcpu, true);
-			plug_set_answer(&p, vcpu, VCPU_ANSWER_NONE);
-		} else if (!(v->flags & (VCPU_ACKED | VCPU_ONLINE))) {
-			plug_set_answer(&p, vcpu,
-					status == OST_INSERT_IN_PROGRESS ? VCPU_ANSWER_PROGRESS : VCPU_ANSWER_REFUSED);
-		}
+		if (plug_is_wanted(v))
+			plug_set_answer(&p, vcpu, insert_answer(v, status));
 	} else if (event == OST_EJECT_REQUEST && !plug_is_wanted(v) && status != OST_SUCCESS) {
 		/* Success needs no note: the eject itself, which came before it, is the proof. */
 		plug_set_answer(&p, vcpu, eject_answer(status));
@@ -450,9 +458,9 @@ enum vm_refusal vm_resize(struct vm *vm, uint32_t count, uint64_t id, uint64_t n
 	}
 	from = vm->link == VM_STOPPED ? vm_target(vm) : plug_count_enabled(vm);
 	set_desired(vm, count);
-	job_start(&vm->job, id, from, count, vm->level->job_timeout, false, now);
+	/* The guest's time begins when it is shown what is asked of it. */
+	job_start(&vm->job, id, from, count, vm->level->job_timeout, true, now);
 	vm->job_revision = vm->revision + 1;
-	plug_set_clock(&p);
 	if (vm->link != VM_STOPPED) {
 		plug_converge(&p, true);
 		remind_pending(&p);
@@ -476,6 +484,7 @@ static void on_durable(struct plug *p, uint64_t revision, const uint8_t *granted
 	uint32_t done = 0;
 
 	vm->stored = revision;
+	plug_set_clock(p);
 	while (done < vm->undo_count && vm->undo[done].revision <= revision)
 		done++;
 	vm->undo_count -= done;
@@ -590,9 +599,6 @@ void vm_restore_grants(struct vm *vm, const uint8_t *enabled, const uint8_t *wan
 
 uint64_t vm_deadline(const struct vm *vm)
 {
-	/* A job that the client does not know of yet ends, if late, in vm_stored(). */
-	if (vm->job.id == 0 || vm->job_revision > vm->stored)
-		return UINT64_MAX;
 	return job_deadline(&vm->job);
 }
 
@@ -610,8 +616,9 @@ uint64_t vm_word(const struct vm *vm, uint32_t vcpu)
 	const struct service_level *level = vm->level;
 	const struct vcpu *v = &vm->vcpus[vcpu];
 	enum cpupolicy_page_verdict verdict;
-	uint64_t word = (uint64_t)v->grant << CPUPOLICY_WORD_GRANT_SHIFT |
-			(uint64_t)v->serial << CPUPOLICY_WORD_SERIAL_SHIFT;
+	/* A VMM that marks a vCPU as ejected keeps the number that it sees: the next one appears with the grant itself. */
+	uint32_t grant = v->grant - ((v->flags & (VCPU_ENABLED | VCPU_DURABLE)) == VCPU_ENABLED);
+	uint64_t word = (uint64_t)grant << CPUPOLICY_WORD_GRANT_SHIFT | (uint64_t)v->serial << CPUPOLICY_WORD_SERIAL_SHIFT;
 
 	if (plug_is_granted(v)) {
 		word |= CPUPOLICY_WORD_ENABLED | (v->flags & VCPU_WANTED ? CPUPOLICY_WORD_WANTED : 0);
