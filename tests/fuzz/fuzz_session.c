@@ -82,6 +82,7 @@ struct connection {
 	uint64_t enabled; /* on the page, when the last turn ended */
 	uint8_t input[CPUPOLICY_MSG_MAX_REPLY];
 	size_t n_input;
+	bool registering;
 	bool raw; /* it has sent bytes of its own: its sequence numbers say nothing */
 };
 
@@ -128,6 +129,8 @@ static void drop(struct connection *c)
 static void on_register_reply(struct connection *c, const struct cpupolicy_register_reply *reply)
 {
 	must(c->n_fds == 2 && !c->page);
+	if (c->raw)
+		return; /* as which VM, only it knows */
 	memcpy(f.tokens[c->vm], reply->token, sizeof(reply->token));
 	c->page_size = reply->page_size;
 	c->page = mmap(NULL, c->page_size, PROT_READ, MAP_SHARED, c->fds[0], 0);
@@ -151,6 +154,8 @@ static void check_verdict(const struct connection *c, const struct cpupolicy_hea
 
 static void on_reply(struct connection *c, const struct cpupolicy_header *header, const union cpupolicy_msg_reply *reply)
 {
+	if (header->request == CPUPOLICY_REGISTER)
+		c->registering = false;
 	if (header->flags & CPUPOLICY_HDR_ERROR)
 		return;
 	if (header->request == CPUPOLICY_REGISTER)
@@ -181,7 +186,7 @@ static size_t next_reply(struct connection *c)
 	if (cpupolicy_msg_row(header.request)) {
 		must(cpupolicy_msg_check_reply_header(c->input, &header, &why) == 0);
 		cpupolicy_msg_decode_reply(&header, c->input + CPUPOLICY_MSG_HEADER_SIZE, &reply);
-		if (header.request != CPUPOLICY_REGISTER || (header.flags & CPUPOLICY_HDR_ERROR) || !c->raw)
+		if (!c->raw)
 			must(cpupolicy_msg_check_reply(&header, &reply, &context, &why) == 0);
 		on_reply(c, &header, &reply);
 	} else {
@@ -371,8 +376,9 @@ static void do_register(struct connection *c)
 	uint8_t claim = take(), more = take();
 	int vm = claim & CLAIM_VM;
 
-	if (c->page)
+	if (c->page || c->registering)
 		return; /* what it is must not change under what is checked; the codec's fuzzer sends it anyway */
+	c->registering = c->fd >= 0;
 	c->vm = vm;
 	m.head.possible = c->possible = claim & CLAIM_SMALL ? SMALL : POSSIBLE;
 	m.head.boot = 1 + more % 8;
