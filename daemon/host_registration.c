@@ -464,7 +464,7 @@ static int join(struct host_vm *vm, struct host_session *s, const struct host_re
 	s->facts = facts;
 	s->role = HOST_ROLE_INCOMING;
 	vm->incoming = s;
-	vmpage_publish(s->page, vm->core->epoch, vm->core->generation);
+	vmpage_publish(s->page, vm->core->epoch, 1);
 	host_notice_changed(vm);
 	if (host_notice_gate(vm))
 		host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &s->peer.uid), "VM %s: process %d joins as migration target",
