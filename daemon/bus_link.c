@@ -38,7 +38,8 @@ struct bus_link {
 	struct loop_timer *retry;
 	uint64_t backoff;
 	bool complained; /* one line per outage */
-	bool drop;       /* to be dropped once sd-bus is not on the stack */
+	bool named;
+	int refused; /* why the name is not to be had: negative errno; the connection is dropped when sd-bus is not on the stack */
 };
 
 static int serve(struct bus_link *link);
@@ -109,11 +110,18 @@ static int watch(struct bus_link *link)
 	return r;
 }
 
+static uint64_t monotonic_usec(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+}
+
 /* sd-bus counts CLOCK_MONOTONIC microseconds, the loop CLOCK_BOOTTIME nanoseconds. */
 static int arm(struct bus_link *link)
 {
 	uint64_t usec, now_usec;
-	struct timespec ts;
 	int r;
 
 	r = sd_bus_get_timeout(link->sd, &usec);
@@ -121,8 +129,7 @@ static int arm(struct bus_link *link)
 		return r;
 	if (usec == UINT64_MAX)
 		return loop_timer_set(link->timer, UINT64_MAX);
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	now_usec = (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+	now_usec = monotonic_usec();
 	/* sd-bus compares whole microseconds: one more, so that the timeout is over and not about to be */
 	usec = usec > now_usec ? usec - now_usec + 1 : 0;
 	return loop_timer_set(link->timer, loop_now(link->loop) + usec * 1000);
@@ -130,7 +137,8 @@ static int arm(struct bus_link *link)
 
 static void drop(struct bus_link *link)
 {
-	link->drop = false;
+	link->named = false;
+	link->refused = 0;
 	if (!link->sd)
 		return;
 	link->ops->lost(link->sd, link->userdata);
@@ -140,10 +148,47 @@ static void drop(struct bus_link *link)
 	link->sd = sd_bus_close_unref(link->sd);
 }
 
+/* A sentence; NULL: out of memory. */
+static char *describe(const struct bus_link *link, int error)
+{
+	char *text = NULL;
+	int n;
+
+	switch (-error) {
+	case EEXIST:
+		n = asprintf(&text,
+			     "another process owns the name %s on the bus \"%s\": is another cpupolicyd running?",
+			     link->name, link->address);
+		break;
+	case EPERM:
+	case EACCES:
+		n = asprintf(
+			&text,
+			"the bus \"%s\" does not let this user connect, or own the name %s: see org.cpupolicy1.conf",
+			link->address, link->name);
+		break;
+	case ENOMEDIUM:
+		n = asprintf(&text,
+			     "the bus \"%s\" has no address here: neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR "
+			     "is set",
+			     link->address);
+		break;
+	case EINVAL:
+		n = asprintf(&text, "the bus \"%s\" is not \"system\", \"session\", \"none\" or a D-Bus address",
+			     link->address);
+		break;
+	default:
+		n = asprintf(&text, "no connection to the bus \"%s\": %s", link->address, strerror(-error));
+	}
+	return n < 0 ? NULL : text;
+}
+
 static void lose(struct bus_link *link, int error)
 {
-	if (!link->complained)
-		log_warning("D-Bus: no connection to %s: %s; VMs go on, trying again", link->address, strerror(-error));
+	_cleanup_free_ char *why = link->complained ? NULL : describe(link, error);
+
+	if (why)
+		log_warning("%s; VMs go on, trying again", why);
 	link->complained = true;
 	drop(link);
 	link_retry(link);
@@ -164,8 +209,8 @@ static void settle(struct bus_link *link)
 		r = watch(link);
 	if (r >= 0)
 		r = arm(link);
-	if (r >= 0 && link->drop)
-		r = -EBUSY;
+	if (r >= 0 && link->refused < 0)
+		r = link->refused;
 	if (r < 0)
 		lose(link, r);
 }
@@ -176,7 +221,7 @@ static int process(struct bus_link *link)
 	for (unsigned n = 0; n < MESSAGES_PER_TURN; n++) {
 		int r = sd_bus_process(link->sd, NULL);
 
-		if (r <= 0 || link->drop)
+		if (r <= 0 || link->refused < 0)
 			return r;
 	}
 	return 1;
@@ -211,29 +256,24 @@ static void on_settle(void *userdata)
 
 /* ---- the name ---- */
 
-static void named(struct bus_link *link)
-{
-	log_info("D-Bus: %s is on %s", link->name, link->address);
-	link->complained = false;
-	link->backoff = BACKOFF_FIRST;
-}
-
 static int on_requested(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
 {
-	struct bus_link *link = userdata;
+	/* DBUS_REQUEST_NAME_REPLY_* of the specification */
+	enum { PRIMARY_OWNER = 1, ALREADY_OWNER = 4 };
 	const sd_bus_error *error = sd_bus_message_get_error(m);
-	uint32_t reply = 0;
+	struct bus_link *link = userdata;
+	uint32_t reply;
 
-	if (!error && sd_bus_message_read(m, "u", &reply) >= 0 && (reply == 1 || reply == 4)) {
-		named(link);
-		return 1;
+	if (error) {
+		link->refused = -sd_bus_error_get_errno(error);
+	} else if (sd_bus_message_read(m, "u", &reply) < 0 || (reply != PRIMARY_OWNER && reply != ALREADY_OWNER)) {
+		link->refused = -EEXIST;
+	} else {
+		log_info("D-Bus: %s is on %s", link->name, link->address);
+		link->named = true;
+		link->complained = false;
+		link->backoff = BACKOFF_FIRST;
 	}
-	if (!link->complained)
-		log_error("D-Bus: cannot have the name %s: %s; clients cannot reach this daemon, trying again",
-			  link->name, error ? error->message : "another process owns it");
-	link->complained = true;
-	link->backoff = BACKOFF_LAST;
-	link->drop = true;
 	return 1;
 }
 
@@ -249,7 +289,7 @@ static int add_connection(struct bus_link *link)
 	if (r < 0)
 		return r;
 	link->sd = TAKE(sd);
-	return 0;
+	return sd_bus_request_name_async(link->sd, &link->request, link->name, 0, on_requested, link);
 }
 
 static void on_retry(void *userdata)
@@ -258,13 +298,10 @@ static void on_retry(void *userdata)
 	int r;
 
 	r = add_connection(link);
-	if (r >= 0)
-		r = sd_bus_request_name_async(link->sd, &link->request, link->name, 0, on_requested, link);
-	if (r < 0) {
+	if (r < 0)
 		lose(link, r);
-		return;
-	}
-	serve(link);
+	else
+		serve(link);
 }
 
 static void link_retry(struct bus_link *link)
@@ -282,48 +319,31 @@ static bool start_is_fatal(int r)
 	       r == -EPROTONOSUPPORT;
 }
 
-static char *start_error(const struct bus_link *link, int r)
-{
-	char *text = NULL;
-	int n;
-
-	if (r == -EEXIST)
-		n = asprintf(&text,
-			     "another process owns the name %s on the bus \"%s\": is another cpupolicyd running?",
-			     link->name, link->address);
-	else if (r == -EPERM || r == -EACCES)
-		n = asprintf(
-			&text,
-			"the bus \"%s\" does not let this user connect, or own the name %s: see org.cpupolicy1.conf",
-			link->address, link->name);
-	else if (r == -ENOMEDIUM)
-		n = asprintf(&text,
-			     "the bus \"%s\" has no address here: neither DBUS_SESSION_BUS_ADDRESS nor XDG_RUNTIME_DIR "
-			     "is set",
-			     link->address);
-	else if (r == -EINVAL)
-		n = asprintf(&text, "the bus \"%s\" is not \"system\", \"session\", \"none\" or a D-Bus address",
-			     link->address);
-	else
-		n = asprintf(&text, "the bus \"%s\": %s", link->address, strerror(-r));
-	return n < 0 ? NULL : text;
-}
-
+/* The loop does not run yet. A bus that does not answer in time is left to it. */
 static int start(struct bus_link *link)
 {
+	uint64_t until = monotonic_usec() + START_TIMEOUT_USEC;
 	int r;
 
 	r = add_connection(link);
+	while (r >= 0 && !link->named && link->refused == 0) {
+		uint64_t now = monotonic_usec();
+
+		r = sd_bus_process(link->sd, NULL);
+		if (r != 0)
+			continue;
+		if (now >= until) {
+			log_warning("D-Bus: %s does not answer yet; VMs are served meanwhile", link->address);
+			break;
+		}
+		r = sd_bus_wait(link->sd, until - now);
+	}
 	if (r < 0)
 		return r;
-	sd_bus_set_method_call_timeout(link->sd, START_TIMEOUT_USEC);
-	r = sd_bus_request_name(link->sd, link->name, 0);
-	if (r < 0)
-		return r;
-	sd_bus_set_method_call_timeout(link->sd, 0);
-	named(link);
-	/* messages may have come while the name's reply was waited for */
-	return loop_timer_set(link->timer, 0);
+	if (link->refused < 0)
+		return link->refused;
+	settle(link);
+	return 0;
 }
 
 int bus_link_new(struct bus_link **ret, struct loop *loop, const char *address, const char *name,
@@ -352,7 +372,7 @@ int bus_link_new(struct bus_link **ret, struct loop *loop, const char *address, 
 		goto fail;
 	r = start(link);
 	if (r < 0 && start_is_fatal(r)) {
-		*ret_error = start_error(link, r);
+		*ret_error = describe(link, r);
 		goto fail;
 	}
 	if (r < 0)

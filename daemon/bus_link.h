@@ -18,7 +18,7 @@ struct bus_link_ops {
 	void (*lost)(sd_bus *sd, void *userdata);
 };
 
-/* Waits for the name, so that a daemon that is ready can be called. A bus that is not there is tried again later; a name
+/* Waits for the name (5 s), so that a daemon that is ready can be called. A bus that is not there is tried again later; a name
  * that is taken, or a bus that cannot be, is a failure: *ret_error is a message to print and free. */
 int bus_link_new(struct bus_link **ret, struct loop *loop, const char *address, const char *name,
 		 const struct bus_link_ops *ops, void *userdata, char **ret_error);

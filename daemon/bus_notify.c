@@ -32,6 +32,7 @@ struct bus_notify {
 	uint64_t next; /* no gathered changes are told before */
 	SLIST_HEAD(, notify_vm) changed;
 	struct bus_manager_seen seen;
+	bool recount; /* the manager's counts may have changed */
 	struct log_gate gate;
 };
 
@@ -78,20 +79,24 @@ static void vm_data_free(struct bus_notify *notify, struct host_vm *vm)
 static void tell(struct bus_notify *notify, struct notify_vm *data)
 {
 	sd_bus *sd = bus_link_get(notify->link);
+	uint8_t was = data->seen.link;
 
 	if (data->changed)
 		SLIST_REMOVE(&notify->changed, data, notify_vm, entry);
 	data->changed = false;
 	if (sd)
 		failed(notify, bus_vm_tell(sd, data->vm, &data->seen));
+	if (data->seen.link != was)
+		notify->recount = true;
 }
 
 static void tell_manager(struct bus_notify *notify)
 {
 	sd_bus *sd = bus_link_get(notify->link);
 
-	if (sd)
+	if (sd && notify->recount)
 		failed(notify, bus_manager_tell(sd, notify->host, &notify->seen));
+	notify->recount = false;
 	bus_link_touch(notify->link);
 }
 
@@ -150,6 +155,7 @@ static void on_added(struct host_vm *vm, void *userdata)
 		bus_vm_look(vm, &data->seen);
 	failed(notify, sd_bus_emit_interfaces_added(sd, bus_vm_path(vm, path), BUS_VM_INTERFACE, NULL));
 	failed(notify, bus_manager_signal_vm(sd, "VirtualMachineNew", vm));
+	notify->recount = true;
 	tell_manager(notify);
 }
 
@@ -164,7 +170,8 @@ static void on_removed(struct host_vm *vm, void *userdata)
 		return;
 	failed(notify, sd_bus_emit_interfaces_removed(sd, bus_vm_path(vm, path), BUS_VM_INTERFACE, NULL));
 	failed(notify, bus_manager_signal_vm(sd, "VirtualMachineRemoved", vm));
-	/* its record may still count here: the manager's properties follow at the end of the turn */
+	/* its record may still count here: the manager's properties follow after this turn */
+	notify->recount = true;
 	loop_timer_set(notify->timer, loop_now(notify->loop));
 	bus_link_touch(notify->link);
 }
