@@ -581,6 +581,11 @@ START_TEST(grants_wait_for_the_disk)
 	vm_host_resize(&h, 3);
 	ck_assert_uint_eq(vm_word(h.vm, 2) & CPUPOLICY_WORD_ENABLED, 0);
 	ck_assert_uint_eq(h.effects & (VM_EFFECT_PAGE | VM_EFFECT_STORE), VM_EFFECT_STORE);
+	/* Only what the record held. */
+	enabled = 3;
+	EVENT(&h, vm_stored(h.vm, h.vm->revision, true, &enabled, h.now));
+	ck_assert_str_eq(vm_host_set(&h), "xx+-");
+	ck_assert_int_eq(vm_host_try(&h, 3), VM_ACCEPTED);
 	vm_record_grants(h.vm, &enabled, &wanted);
 	ck_assert_uint_eq(enabled, 7);
 	ck_assert_uint_eq(wanted, 7);
