@@ -196,8 +196,12 @@ int main(int argc, char **argv)
 	bench_samples_print("bare", &both);
 	bench_samples_print("method", &called);
 	bench_samples_print("commit", &committed);
+	bench_samples_clear(&resized);
+	bench_samples_clear(&both);
+	bench_samples_clear(&called);
+	bench_samples_clear(&committed);
 	sqlite3_finalize(x.update);
 	sqlite3_close(x.db);
-	sd_bus_unref(x.bus);
+	sd_bus_flush_close_unref(x.bus);
 	return 0;
 }

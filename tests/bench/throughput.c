@@ -113,6 +113,12 @@ static void side_run(struct side *s, uint64_t duration, bool count)
 	s->cpu += (bench_cpu_time(s->server) - cpu) * replies / (replies + s->n);
 }
 
+static void side_clear(struct side *s)
+{
+	close(s->epoll);
+	free(s->fds);
+}
+
 static void side_print(const struct side *s)
 {
 	printf("{\"name\": \"%s\", \"vms\": %" PRIu32 ", \"per_second\": %.1f, \"cpu_ns\": %.1f}\n", s->name, s->n,
@@ -155,6 +161,8 @@ int main(int argc, char **argv)
 	}
 	side_print(&asked);
 	side_print(&bare);
+	side_clear(&asked);
+	side_clear(&bare);
 	free(vmms);
 	return 0;
 }
