@@ -159,3 +159,41 @@ const char *vm_host_set(const struct vm_host *h)
 	text[i] = '\0';
 	return text;
 }
+
+/* ---- the usual steps ---- */
+
+void vm_host_ack(struct vm_host *h, uint32_t vcpu)
+{
+	EVENT(h, vm_ost(h->vm, vcpu, 1, 0, h->now));
+}
+
+void vm_host_ejected(struct vm_host *h, uint32_t vcpu)
+{
+	EVENT(h, vm_eject(h->vm, vcpu, CPUPOLICY_EJECT_REQUESTED, h->now));
+}
+
+void vm_host_refuse(struct vm_host *h, uint32_t vcpu)
+{
+	EVENT(h, vm_ost(h->vm, vcpu, 3, 0x82, h->now));
+}
+
+void vm_host_expire(struct vm_host *h)
+{
+	h->now = vm_deadline(h->vm);
+	ck_assert_uint_ne(h->now, UINT64_MAX);
+	EVENT(h, vm_tick(h->vm, h->now));
+}
+
+void vm_host_ended(const struct vm_host *h, uint64_t id, enum job_result result)
+{
+	ck_assert_msg(h->vm->last_job.id == id && h->vm->last_job.result == result, "job %llu: %s",
+		      (unsigned long long)h->vm->last_job.id, job_result_name(h->vm->last_job.result));
+	ck_assert_uint_eq(h->vm->job.id, 0);
+	ck_assert_uint_eq(vm_deadline(h->vm), UINT64_MAX);
+}
+
+void vm_host_new(struct vm_host *h, uint32_t possible, uint32_t boot, uint32_t flags)
+{
+	vm_host_setup(h, possible);
+	vm_host_start(h, boot, flags);
+}

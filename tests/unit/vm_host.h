@@ -49,4 +49,15 @@ const char *vm_host_flags(const struct vm_host *h);
 /* The same, of these vCPUs as clients see them: enabled and wanted 'x', asked back 'o', not yet durable '+', else '-'. */
 const char *vm_host_set(const struct vm_host *h);
 
+/* ---- the usual steps ---- */
+
+void vm_host_new(struct vm_host *h, uint32_t possible, uint32_t boot, uint32_t flags); /* set up, started */
+void vm_host_ack(struct vm_host *h, uint32_t vcpu);
+void vm_host_ejected(struct vm_host *h, uint32_t vcpu); /* as asked for */
+void vm_host_refuse(struct vm_host *h, uint32_t vcpu);  /* an eject */
+/* The deadline passes. */
+void vm_host_expire(struct vm_host *h);
+/* This job was the last, it ended so, and none is in flight. */
+void vm_host_ended(const struct vm_host *h, uint64_t id, enum job_result result);
+
 #endif

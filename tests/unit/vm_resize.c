@@ -9,49 +9,13 @@
 #define REMOVABLE CPUPOLICY_REG_BOOT_REMOVABLE
 #define BOTH (NOTIFY | REMOVABLE)
 
-static void ack(struct vm_host *h, uint32_t vcpu)
-{
-	EVENT(h, vm_ost(h->vm, vcpu, 1, 0, h->now));
-}
-
-static void ejected(struct vm_host *h, uint32_t vcpu)
-{
-	EVENT(h, vm_eject(h->vm, vcpu, CPUPOLICY_EJECT_REQUESTED, h->now));
-}
-
-static void refuse(struct vm_host *h, uint32_t vcpu)
-{
-	EVENT(h, vm_ost(h->vm, vcpu, 3, 0x82, h->now));
-}
-
-static void expire(struct vm_host *h)
-{
-	h->now = vm_deadline(h->vm);
-	ck_assert_uint_ne(h->now, UINT64_MAX);
-	EVENT(h, vm_tick(h->vm, h->now));
-}
-
-static void expect_ended(const struct vm_host *h, uint64_t id, enum job_result result)
-{
-	ck_assert_msg(h->vm->last_job.id == id && h->vm->last_job.result == result, "job %llu: %s",
-		      (unsigned long long)h->vm->last_job.id, job_result_name(h->vm->last_job.result));
-	ck_assert_uint_eq(h->vm->job.id, 0);
-	ck_assert_uint_eq(vm_deadline(h->vm), UINT64_MAX);
-}
-
-static void start(struct vm_host *h, uint32_t possible, uint32_t boot, uint32_t flags)
-{
-	vm_host_setup(h, possible);
-	vm_host_start(h, boot, flags);
-}
-
 /* ---- which vCPUs ---- */
 
 START_TEST(lowest_first_highest_first)
 {
 	struct vm_host h;
 
-	start(&h, 6, 2, BOTH);
+	vm_host_new(&h, 6, 2, BOTH);
 	vm_host_resize(&h, 4);
 	ck_assert_str_eq(vm_host_set(&h), "xx++--");
 	vm_host_stored(&h);
@@ -71,7 +35,7 @@ START_TEST(holes)
 {
 	struct vm_host h;
 
-	start(&h, 6, 5, BOTH);
+	vm_host_new(&h, 6, 5, BOTH);
 	EVENT(&h, vm_eject(h.vm, 1, CPUPOLICY_EJECT_GUEST, h.now));
 	EVENT(&h, vm_eject(h.vm, 3, CPUPOLICY_EJECT_GUEST, h.now));
 	vm_host_stored(&h);
@@ -92,12 +56,12 @@ START_TEST(a_guest_that_refuses_gains_nothing)
 	struct vm_counts n;
 	struct vm_host h;
 
-	start(&h, 6, 4, BOTH);
+	vm_host_new(&h, 6, 4, BOTH);
 	h.level.maximum = 4;
 	EVENT(&h, vm_eject(h.vm, 1, CPUPOLICY_EJECT_GUEST, h.now));
 	vm_host_resize(&h, 2);
 	vm_host_stored(&h);
-	refuse(&h, 3);
+	vm_host_refuse(&h, 3);
 	vm_host_stored(&h);
 	ck_assert_str_eq(vm_host_set(&h), "x-xo--");
 	vm_host_resize(&h, 3);
@@ -114,12 +78,12 @@ START_TEST(never_vcpu_0)
 {
 	struct vm_host h;
 
-	start(&h, 4, 4, BOTH);
+	vm_host_new(&h, 4, 4, BOTH);
 	vm_host_resize(&h, 1);
 	ck_assert_str_eq(vm_host_set(&h), "xooo");
 	vm_host_stored(&h);
 	for (uint32_t i = 0; i < 4; i++)
-		ejected(&h, i);
+		vm_host_ejected(&h, i);
 	ck_assert_str_eq(vm_host_set(&h), "x---");
 	vm_host_done(&h);
 }
@@ -131,7 +95,7 @@ START_TEST(refusals)
 {
 	struct vm_host h;
 
-	start(&h, 6, 4, NOTIFY);
+	vm_host_new(&h, 6, 4, NOTIFY);
 	h.level.minimum = 2;
 	h.level.maximum = 5;
 	ck_assert_int_eq(vm_host_try(&h, 0), VM_REFUSED_RANGE);
@@ -159,7 +123,7 @@ START_TEST(boot_vcpus_that_the_guest_gave_up)
 {
 	struct vm_host h;
 
-	start(&h, 6, 4, NOTIFY);
+	vm_host_new(&h, 6, 4, NOTIFY);
 	EVENT(&h, vm_eject(h.vm, 1, CPUPOLICY_EJECT_GUEST, h.now));
 	ck_assert_str_eq(vm_host_set(&h), "x-xx--");
 	ck_assert_int_eq(vm_host_try(&h, 2), VM_REFUSED_BOOT);
@@ -172,12 +136,12 @@ START_TEST(nobody_to_notify)
 {
 	struct vm_host h;
 
-	start(&h, 4, 2, REMOVABLE);
+	vm_host_new(&h, 4, 2, REMOVABLE);
 	ck_assert_int_eq(vm_host_try(&h, 3), VM_REFUSED_NOTIFY);
 	ck_assert_int_eq(vm_host_try(&h, 1), VM_REFUSED_NOTIFY);
 	ck_assert_int_eq(vm_host_try(&h, 2), VM_ACCEPTED); /* it has that */
 	vm_host_stored(&h);
-	expect_ended(&h, 1, JOB_DONE);
+	vm_host_ended(&h, 1, JOB_DONE);
 	EVENT(&h, vm_lost(h.vm, true, h.now));
 	ck_assert_int_eq(vm_host_try(&h, 3), VM_ACCEPTED);
 	vm_host_done(&h);
@@ -204,7 +168,7 @@ START_TEST(too_many_wait_for_the_disk)
 {
 	struct vm_host h;
 
-	start(&h, 4, 1, BOTH);
+	vm_host_new(&h, 4, 1, BOTH);
 	for (uint32_t i = 0; i < VM_UNDO_MAX; i++)
 		ck_assert_int_eq(vm_host_try(&h, 1 + i % 4), VM_ACCEPTED);
 	ck_assert_int_eq(vm_host_try(&h, 3), VM_REFUSED_STORAGE);
@@ -220,18 +184,18 @@ START_TEST(grow_done)
 {
 	struct vm_host h;
 
-	start(&h, 6, 4, BOTH);
+	vm_host_new(&h, 6, 4, BOTH);
 	vm_host_resize(&h, 6);
 	ck_assert_uint_eq(h.vm->job.from, 4);
 	ck_assert_uint_eq(h.vm->job.to, 6);
 	ck_assert_uint_eq(h.vm->job.pending, 2);
 	ck_assert_uint_eq(h.vm->job.settled, 0);
 	vm_host_stored(&h);
-	ack(&h, 4);
+	vm_host_ack(&h, 4);
 	ck_assert_uint_eq(h.vm->job.pending, 1);
 	ck_assert_uint_eq(h.vm->job.settled, 1);
 	EVENT(&h, vm_power_on(h.vm, 5, CPUPOLICY_REASON_GRANTED, h.now));
-	expect_ended(&h, 1, JOB_DONE);
+	vm_host_ended(&h, 1, JOB_DONE);
 	ck_assert(!h.vm->last_job.online); /* vCPU 4 is acknowledged only */
 	vm_host_done(&h);
 }
@@ -241,7 +205,7 @@ START_TEST(grow_online)
 {
 	struct vm_host h;
 
-	start(&h, 6, 4, BOTH);
+	vm_host_new(&h, 6, 4, BOTH);
 	vm_host_resize(&h, 6);
 	vm_host_stored(&h);
 	EVENT(&h, vm_power_on(h.vm, 4, CPUPOLICY_REASON_GRANTED, h.now));
@@ -250,7 +214,7 @@ START_TEST(grow_online)
 	ck_assert_uint_eq(h.vm->job.settled, 1);
 	EVENT(&h, vm_power_on(h.vm, 4, CPUPOLICY_REASON_GRANTED, h.now));
 	EVENT(&h, vm_power_on(h.vm, 5, CPUPOLICY_REASON_GRANTED, h.now));
-	expect_ended(&h, 1, JOB_DONE);
+	vm_host_ended(&h, 1, JOB_DONE);
 	ck_assert(h.vm->last_job.online);
 	vm_host_done(&h);
 }
@@ -271,16 +235,16 @@ START_TEST(shrink_outcomes)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct vm_host h;
 
-		start(&h, 4, 4, BOTH);
+		vm_host_new(&h, 4, 4, BOTH);
 		vm_host_resize(&h, 2);
 		vm_host_stored(&h);
 		for (uint32_t k = 0; k < 2; k++) {
 			uint32_t vcpu = 3 - k;
 
 			if (rows[i].guest[k] == 'e')
-				ejected(&h, vcpu);
+				vm_host_ejected(&h, vcpu);
 			else if (rows[i].guest[k] == 'r')
-				refuse(&h, vcpu);
+				vm_host_refuse(&h, vcpu);
 			else if (rows[i].guest[k] == 'f')
 				EVENT(&h, vm_ost(h.vm, vcpu, 3, 0x80, h.now));
 		}
@@ -288,9 +252,9 @@ START_TEST(shrink_outcomes)
 			h.now += TIMEOUT - 1;
 			EVENT(&h, vm_tick(h.vm, h.now));
 			ck_assert_uint_eq(h.vm->job.id, 1);
-			expire(&h);
+			vm_host_expire(&h);
 		}
-		expect_ended(&h, 1, rows[i].result);
+		vm_host_ended(&h, 1, rows[i].result);
 		ck_assert_uint_eq(h.vm->desired, 2);
 		vm_host_done(&h);
 	}
@@ -303,17 +267,17 @@ START_TEST(overdue)
 	struct vm_counts n;
 	struct vm_host h;
 
-	start(&h, 4, 3, BOTH);
+	vm_host_new(&h, 4, 3, BOTH);
 	vm_host_resize(&h, 2);
 	vm_host_stored(&h);
 	vm_counts(h.vm, &n);
 	ck_assert_uint_eq(n.overdue, 0); /* it has time yet */
-	refuse(&h, 2);
+	vm_host_refuse(&h, 2);
 	vm_counts(h.vm, &n);
 	ck_assert_uint_eq(n.overdue, 1);
 	ck_assert_uint_eq(n.enabled, 3);
 	ck_assert_uint_eq(n.wanted, 2);
-	ejected(&h, 2);
+	vm_host_ejected(&h, 2);
 	vm_counts(h.vm, &n);
 	ck_assert_uint_eq(n.overdue, 0);
 	ck_assert_uint_eq(n.enabled, 2);
@@ -326,10 +290,10 @@ START_TEST(the_same_count_again_asks_again)
 	struct vm_host h;
 	uint64_t before[4];
 
-	start(&h, 4, 3, BOTH);
+	vm_host_new(&h, 4, 3, BOTH);
 	vm_host_resize(&h, 2);
 	vm_host_stored(&h);
-	refuse(&h, 2);
+	vm_host_refuse(&h, 2);
 	vm_host_stored(&h);
 	for (uint32_t i = 0; i < 4; i++)
 		before[i] = vm_word(h.vm, i);
@@ -340,15 +304,15 @@ START_TEST(the_same_count_again_asks_again)
 	ck_assert_uint_eq(h.vm->job.pending, 1);
 	vm_host_stored(&h);
 	ck_assert_uint_eq(h.vm->job.id, 2);
-	ejected(&h, 2);
-	expect_ended(&h, 2, JOB_DONE);
+	vm_host_ejected(&h, 2);
+	vm_host_ended(&h, 2, JOB_DONE);
 	vm_host_stored(&h);
 
 	vm_host_resize(&h, 4);
 	vm_host_stored(&h);
-	ack(&h, 2);
+	vm_host_ack(&h, 2);
 	EVENT(&h, vm_ost(h.vm, 3, 1, 1, h.now));
-	expect_ended(&h, 3, JOB_PARTIAL);
+	vm_host_ended(&h, 3, JOB_PARTIAL);
 	vm_host_stored(&h);
 	for (uint32_t i = 0; i < 4; i++)
 		before[i] = vm_word(h.vm, i);
@@ -356,8 +320,8 @@ START_TEST(the_same_count_again_asks_again)
 	for (uint32_t i = 0; i < 4; i++)
 		ck_assert_int_eq(vm_word(h.vm, i) != before[i], i == 3);
 	vm_host_stored(&h);
-	ack(&h, 3);
-	expect_ended(&h, 4, JOB_DONE);
+	vm_host_ack(&h, 3);
+	vm_host_ended(&h, 4, JOB_DONE);
 	vm_host_done(&h);
 }
 END_TEST
@@ -367,18 +331,18 @@ START_TEST(leftovers_join_the_next_job)
 {
 	struct vm_host h;
 
-	start(&h, 6, 5, BOTH);
+	vm_host_new(&h, 6, 5, BOTH);
 	vm_host_resize(&h, 4);
 	vm_host_stored(&h);
-	refuse(&h, 4);
+	vm_host_refuse(&h, 4);
 	vm_host_stored(&h);
 	vm_host_resize(&h, 3);
 	ck_assert_uint_eq(h.vm->job.pending, 2);
 	vm_host_stored(&h);
-	ejected(&h, 3);
+	vm_host_ejected(&h, 3);
 	ck_assert_uint_eq(h.vm->job.id, 2);
-	ejected(&h, 4);
-	expect_ended(&h, 2, JOB_DONE);
+	vm_host_ejected(&h, 4);
+	vm_host_ended(&h, 2, JOB_DONE);
 	vm_host_done(&h);
 }
 END_TEST
@@ -388,7 +352,7 @@ START_TEST(superseded)
 	struct vm_host h;
 	struct job old;
 
-	start(&h, 6, 2, BOTH);
+	vm_host_new(&h, 6, 2, BOTH);
 	old = vm_host_resize(&h, 4);
 	ck_assert_uint_eq(old.id, 0);
 	vm_host_stored(&h);
@@ -400,10 +364,10 @@ START_TEST(superseded)
 	ck_assert_uint_eq(h.vm->job.id, 2);
 	vm_host_stored(&h);
 	/* The eject of one, the insertion of the other. */
-	ejected(&h, 3);
+	vm_host_ejected(&h, 3);
 	ck_assert_uint_eq(h.vm->job.pending, 1);
-	ack(&h, 2);
-	expect_ended(&h, 2, JOB_DONE);
+	vm_host_ack(&h, 2);
+	vm_host_ended(&h, 2, JOB_DONE);
 	vm_host_done(&h);
 }
 END_TEST
@@ -414,32 +378,32 @@ START_TEST(an_eject_that_comes_too_late)
 	struct vm_host h;
 	uint32_t grant;
 
-	start(&h, 4, 3, BOTH);
+	vm_host_new(&h, 4, 3, BOTH);
 	vm_host_resize(&h, 2);
 	vm_host_stored(&h);
 	vm_host_resize(&h, 3);
 	vm_host_stored(&h);
-	expect_ended(&h, 2, JOB_DONE); /* it was acknowledged before */
+	vm_host_ended(&h, 2, JOB_DONE); /* it was acknowledged before */
 	vm_host_stored(&h);
 	grant = h.vm->vcpus[2].grant;
-	ejected(&h, 2);
+	vm_host_ejected(&h, 2);
 	ck_assert_str_eq(vm_host_set(&h), "xx+-");
 	ck_assert_uint_eq(h.vm->vcpus[2].grant, grant + 1);
 	ck_assert_uint_eq(h.vm->desired, 3);
 	vm_host_done(&h);
 
 	/* With a job in flight, the job waits for it. */
-	start(&h, 4, 3, BOTH);
+	vm_host_new(&h, 4, 3, BOTH);
 	vm_host_resize(&h, 2);
 	vm_host_stored(&h);
 	vm_host_resize(&h, 4);
 	vm_host_stored(&h);
-	ejected(&h, 2);
-	ack(&h, 3);
+	vm_host_ejected(&h, 2);
+	vm_host_ack(&h, 3);
 	ck_assert_uint_eq(h.vm->job.id, 2);
 	vm_host_stored(&h);
-	ack(&h, 2);
-	expect_ended(&h, 2, JOB_DONE);
+	vm_host_ack(&h, 2);
+	vm_host_ended(&h, 2, JOB_DONE);
 	vm_host_done(&h);
 }
 END_TEST
@@ -448,12 +412,12 @@ START_TEST(the_guest_ejects_what_it_is_given)
 {
 	struct vm_host h;
 
-	start(&h, 4, 2, BOTH);
+	vm_host_new(&h, 4, 2, BOTH);
 	vm_host_resize(&h, 4);
 	vm_host_stored(&h);
-	ack(&h, 2);
+	vm_host_ack(&h, 2);
 	EVENT(&h, vm_eject(h.vm, 3, CPUPOLICY_EJECT_GUEST, h.now));
-	expect_ended(&h, 1, JOB_PARTIAL);
+	vm_host_ended(&h, 1, JOB_PARTIAL);
 	ck_assert_uint_eq(h.vm->desired, 3);
 	vm_host_done(&h);
 }
@@ -463,7 +427,7 @@ START_TEST(nothing_to_do)
 {
 	struct vm_host h;
 
-	start(&h, 4, 2, BOTH);
+	vm_host_new(&h, 4, 2, BOTH);
 	vm_host_resize(&h, 2);
 	ck_assert_uint_eq(h.vm->job.id, 1); /* its client does not know of it yet */
 	ck_assert_uint_eq(h.effects & (VM_EFFECT_PAGE | VM_EFFECT_JOB_ENDED), 0);
@@ -479,10 +443,10 @@ START_TEST(no_job_ends_before_it_is_stored)
 	uint8_t enabled, wanted;
 	struct vm_host h;
 
-	start(&h, 4, 4, BOTH);
+	vm_host_new(&h, 4, 4, BOTH);
 	vm_host_resize(&h, 3);
 	/* The guest may be faster than the disk, and the disk slower than anything. */
-	ejected(&h, 3);
+	vm_host_ejected(&h, 3);
 	ck_assert_uint_eq(h.vm->job.id, 1);
 	ck_assert_uint_eq(h.vm->job.pending, 0);
 	ck_assert_uint_eq(vm_deadline(h.vm), UINT64_MAX);
@@ -508,7 +472,7 @@ START_TEST(the_guest_has_its_time_from_when_it_is_stored)
 {
 	struct vm_host h;
 
-	start(&h, 4, 2, BOTH);
+	vm_host_new(&h, 4, 2, BOTH);
 	vm_host_resize(&h, 3);
 	h.now += 5 * TIMEOUT;
 	vm_host_stored(&h);
@@ -521,7 +485,7 @@ START_TEST(paused)
 {
 	struct vm_host h;
 
-	start(&h, 4, 2, BOTH);
+	vm_host_new(&h, 4, 2, BOTH);
 	vm_host_resize(&h, 3);
 	vm_host_stored(&h);
 	h.now += TIMEOUT / 4;
@@ -538,8 +502,8 @@ START_TEST(paused)
 	/* Who is not there cannot say that it stands: the clock goes on. */
 	EVENT(&h, vm_run_state(h.vm, CPUPOLICY_RUN_PAUSED, h.now));
 	EVENT(&h, vm_lost(h.vm, false, h.now));
-	expire(&h);
-	expect_ended(&h, 1, JOB_DISCONNECTED);
+	vm_host_expire(&h);
+	vm_host_ended(&h, 1, JOB_DISCONNECTED);
 	vm_host_done(&h);
 }
 END_TEST
@@ -548,10 +512,10 @@ START_TEST(disconnected)
 {
 	struct vm_host h;
 
-	start(&h, 4, 2, BOTH);
+	vm_host_new(&h, 4, 2, BOTH);
 	vm_host_resize(&h, 4);
 	vm_host_stored(&h);
-	ack(&h, 2);
+	vm_host_ack(&h, 2);
 	EVENT(&h, vm_lost(h.vm, false, h.now));
 	ck_assert_uint_eq(h.vm->job.id, 1);
 	/* Back in time: it goes on. */
@@ -563,267 +527,9 @@ START_TEST(disconnected)
 	vm_host_resize(&h, 3);
 	vm_host_stored(&h);
 	ck_assert_str_eq(vm_host_set(&h), "xxxo");
-	expire(&h);
-	expect_ended(&h, 2, JOB_DISCONNECTED);
+	vm_host_expire(&h);
+	vm_host_ended(&h, 2, JOB_DISCONNECTED);
 	ck_assert_uint_eq(h.vm->desired, 3);
-	vm_host_done(&h);
-}
-END_TEST
-
-/* ---- the disk ---- */
-
-START_TEST(grants_wait_for_the_disk)
-{
-	uint8_t enabled, wanted;
-	struct vm_host h;
-
-	start(&h, 4, 2, BOTH);
-	vm_host_resize(&h, 3);
-	ck_assert_uint_eq(vm_word(h.vm, 2) & CPUPOLICY_WORD_ENABLED, 0);
-	ck_assert_uint_eq(h.effects & (VM_EFFECT_PAGE | VM_EFFECT_STORE), VM_EFFECT_STORE);
-	/* Only what the record held. */
-	enabled = 3;
-	EVENT(&h, vm_stored(h.vm, h.vm->revision, true, &enabled, h.now));
-	ck_assert_str_eq(vm_host_set(&h), "xx+-");
-	ck_assert_int_eq(vm_host_try(&h, 3), VM_ACCEPTED);
-	vm_record_grants(h.vm, &enabled, &wanted);
-	ck_assert_uint_eq(enabled, 7);
-	ck_assert_uint_eq(wanted, 7);
-	EVENT(&h, vm_stored(h.vm, h.vm->revision, true, &enabled, h.now));
-	ck_assert_uint_ne(vm_word(h.vm, 2) & CPUPOLICY_WORD_ENABLED, 0);
-	ck_assert_uint_ne(h.effects & VM_EFFECT_PAGE, 0);
-	/* Asking back does not wait. */
-	vm_host_resize(&h, 2);
-	ck_assert_uint_eq(vm_word(h.vm, 2) & CPUPOLICY_WORD_WANTED, 0);
-	ck_assert_uint_ne(h.effects & VM_EFFECT_PAGE, 0);
-	vm_record_grants(h.vm, &enabled, &wanted);
-	ck_assert_uint_eq(enabled, 7);
-	ck_assert_uint_eq(wanted, 3);
-	vm_host_done(&h);
-}
-END_TEST
-
-/* The record that grants it is on disk, but so may soon be the one that withdrew it: that is not this grant. */
-START_TEST(a_late_answer_is_not_for_the_next_grant)
-{
-	uint8_t first, wanted, last;
-	uint64_t revision;
-	struct vm_host h;
-
-	start(&h, 4, 2, BOTH);
-	vm_host_resize(&h, 3);
-	revision = h.vm->revision;
-	vm_record_grants(h.vm, &first, &wanted);
-	vm_host_resize(&h, 2);
-	ck_assert_str_eq(vm_host_set(&h), "xx--");
-	vm_host_resize(&h, 3);
-	vm_record_grants(h.vm, &last, &wanted);
-	EVENT(&h, vm_stored(h.vm, revision, true, &first, h.now));
-	ck_assert_str_eq(vm_host_set(&h), "xx+-");
-	EVENT(&h, vm_stored(h.vm, h.vm->revision, true, &last, h.now));
-	ck_assert_str_eq(vm_host_set(&h), "xxx-");
-	/* Nor is one that comes out of order, or is of nothing. */
-	EVENT(&h, vm_stored(h.vm, revision, false, NULL, h.now));
-	ck_assert_uint_eq(h.effects, 0);
-	EVENT(&h, vm_stored(h.vm, h.vm->revision + 1, true, &last, h.now));
-	ck_assert_uint_eq(h.effects, 0);
-	vm_host_done(&h);
-}
-END_TEST
-
-START_TEST(a_growth_that_cannot_be_stored)
-{
-	struct vm_host h;
-	uint64_t failed;
-
-	start(&h, 4, 2, BOTH);
-	vm_host_resize(&h, 3);
-	vm_host_stored(&h);
-	ack(&h, 2);
-	vm_host_stored(&h);
-	vm_host_resize(&h, 4);
-	failed = h.vm->revision;
-	vm_host_failed(&h);
-	expect_ended(&h, 2, JOB_STORAGE);
-	ck_assert_uint_eq(h.vm->desired, 3);
-	ck_assert(h.vm->desired_set);
-	ck_assert_str_eq(vm_host_set(&h), "xxx-");
-	/* The record differs still. */
-	ck_assert_uint_gt(h.vm->revision, failed);
-	ck_assert_uint_lt(h.vm->stored, h.vm->revision);
-	ck_assert_uint_ne(h.effects & VM_EFFECT_STORE, 0);
-	vm_host_failed(&h);
-	vm_host_stored(&h);
-	ck_assert_str_eq(vm_host_set(&h), "xxx-");
-	vm_host_done(&h);
-
-	start(&h, 4, 2, BOTH);
-	vm_host_resize(&h, 3);
-	vm_host_failed(&h);
-	ck_assert_uint_eq(h.vm->desired, 2);
-	ck_assert(!h.vm->desired_set);
-	vm_host_done(&h);
-}
-END_TEST
-
-START_TEST(a_shrinking_that_cannot_be_stored)
-{
-	struct vm_host h;
-
-	start(&h, 4, 4, BOTH);
-	vm_host_resize(&h, 2);
-	ejected(&h, 3);
-	vm_host_failed(&h);
-	expect_ended(&h, 1, JOB_STORAGE);
-	ck_assert_uint_eq(h.vm->desired, 4);
-	/* What the guest still has is its own again; what it gave back needs the disk. */
-	ck_assert_str_eq(vm_host_set(&h), "xxx-");
-	vm_host_stored(&h);
-	ck_assert_str_eq(vm_host_set(&h), "xxxx");
-	vm_host_done(&h);
-}
-END_TEST
-
-/* Each request that fails goes back to the one before it that did not. */
-START_TEST(several_requests_on_their_way)
-{
-	uint8_t enabled[4], wanted;
-	uint64_t revision[4];
-	struct vm_host h;
-
-	for (unsigned ok = 0; ok < 8; ok++) {
-		uint32_t expected = 1;
-
-		start(&h, 4, 1, BOTH);
-		for (uint32_t i = 0; i < 3; i++) {
-			vm_host_resize(&h, 2 + i);
-			revision[i] = h.vm->revision;
-			vm_record_grants(h.vm, &enabled[i], &wanted);
-		}
-		for (uint32_t i = 0; i < 3; i++) {
-			bool done = ok >> i & 1;
-
-			EVENT(&h, vm_stored(h.vm, revision[i], done, &enabled[i], h.now));
-			if (done)
-				expected = 2 + i;
-			/* Until the last is decided, it is what was asked for last. */
-			ck_assert_uint_eq(h.vm->desired, i < 2 ? 4 : expected);
-		}
-		ck_assert_int_eq(h.vm->desired_set, ok != 0);
-		vm_host_stored(&h);
-		ck_assert_uint_eq(h.vm->desired, expected);
-		ck_assert_int_eq(h.vm->last_job.result == JOB_STORAGE, !(ok & 4));
-		vm_host_done(&h);
-	}
-}
-END_TEST
-
-START_TEST(a_failure_later_on_does_not_end_the_job)
-{
-	struct vm_host h;
-
-	start(&h, 4, 4, BOTH);
-	vm_host_resize(&h, 2);
-	vm_host_stored(&h);
-	ejected(&h, 3);
-	vm_host_failed(&h);
-	ck_assert_uint_eq(h.vm->job.id, 1);
-	ck_assert_uint_eq(h.vm->desired, 2);
-	ejected(&h, 2);
-	expect_ended(&h, 1, JOB_DONE);
-	vm_host_done(&h);
-}
-END_TEST
-
-START_TEST(restored)
-{
-	const uint8_t enabled = 0x3b, wanted = 0x1b;
-	struct vm_host h;
-	uint8_t e, w;
-
-	vm_host_setup(&h, 6);
-	h.vm->desired = 4;
-	h.vm->desired_set = true;
-	h.vm->boot_removable = h.vm->notify = true;
-	h.vm->epoch = 7;
-	vm_restore_grants(h.vm, &enabled, &wanted);
-	ck_assert_int_eq(h.vm->link, VM_DISCONNECTED);
-	ck_assert_str_eq(vm_host_set(&h), "xx-xxo");
-	vm_record_grants(h.vm, &e, &w);
-	ck_assert_uint_eq(e, enabled);
-	ck_assert_uint_eq(w, wanted);
-	ck_assert_ptr_null(vm_consistent(h.vm));
-	EVENT(&h, vm_resume(h.vm, vm_host_report(&h, NULL), h.now));
-	ck_assert_uint_eq(h.vm->epoch, 8);
-	ck_assert_str_eq(vm_host_set(&h), "xx-xxo");
-	vm_host_done(&h);
-}
-END_TEST
-
-static void restore_job(struct vm_host *h, uint32_t from, uint32_t to, uint8_t enabled, uint8_t wanted)
-{
-	vm_host_setup(h, 6);
-	h->vm->desired = to;
-	h->vm->desired_set = true;
-	h->vm->boot_removable = h->vm->notify = true;
-	job_start(&h->vm->job, 5, from, to, TIMEOUT, false, h->now);
-	vm_restore_grants(h->vm, &enabled, &wanted);
-	ck_assert_ptr_null(vm_consistent(h->vm));
-}
-
-START_TEST(restored_with_a_growth)
-{
-	static const uint32_t one_acked[] = { CPUPOLICY_VCPU_ONLINE, CPUPOLICY_VCPU_ACKED, CPUPOLICY_VCPU_ACKED, 0, 0, 0 };
-	static const uint32_t none_acked[] = { CPUPOLICY_VCPU_ONLINE, CPUPOLICY_VCPU_ACKED, 0, 0, 0, 0 };
-	struct vm_host h;
-
-	restore_job(&h, 2, 4, 0x0f, 0x0f);
-	EVENT(&h, vm_resume(h.vm, vm_host_report(&h, one_acked), h.now));
-	ck_assert_uint_eq(h.vm->job.pending, 1);
-	ck_assert_uint_eq(h.vm->job.settled, 1);
-	expire(&h);
-	expect_ended(&h, 5, JOB_PARTIAL);
-	vm_host_done(&h);
-
-	/* The boot vCPUs that were acknowledged all along do not make it a partial success. */
-	restore_job(&h, 2, 4, 0x0f, 0x0f);
-	EVENT(&h, vm_resume(h.vm, vm_host_report(&h, none_acked), h.now));
-	ck_assert_uint_eq(h.vm->job.pending, 2);
-	ck_assert_uint_eq(h.vm->job.settled, 0);
-	expire(&h);
-	expect_ended(&h, 5, JOB_TIMEOUT);
-	vm_host_done(&h);
-
-	restore_job(&h, 2, 4, 0x0f, 0x0f);
-	EVENT(&h, vm_resume(h.vm, vm_host_report(&h, none_acked), h.now));
-	ack(&h, 2);
-	ack(&h, 3);
-	expect_ended(&h, 5, JOB_DONE);
-	vm_host_done(&h);
-
-	restore_job(&h, 2, 4, 0x0f, 0x0f);
-	expire(&h);
-	expect_ended(&h, 5, JOB_DISCONNECTED);
-	vm_host_done(&h);
-}
-END_TEST
-
-START_TEST(restored_with_a_shrinking)
-{
-	struct vm_host h;
-
-	restore_job(&h, 4, 2, 0x07, 0x03);
-	EVENT(&h, vm_resume(h.vm, vm_host_report(&h, NULL), h.now));
-	ck_assert_uint_eq(h.vm->job.pending, 1);
-	ck_assert_uint_eq(h.vm->job.settled, 1);
-	ejected(&h, 2);
-	expect_ended(&h, 5, JOB_DONE);
-	vm_host_done(&h);
-
-	/* It had come to its end, but could not say so. */
-	restore_job(&h, 4, 2, 0x03, 0x03);
-	EVENT(&h, vm_resume(h.vm, vm_host_report(&h, NULL), h.now));
-	expect_ended(&h, 5, JOB_DONE);
 	vm_host_done(&h);
 }
 END_TEST
@@ -855,14 +561,5 @@ TCase *vm_resize_case(void)
 	tcase_add_test(t, the_guest_has_its_time_from_when_it_is_stored);
 	tcase_add_test(t, paused);
 	tcase_add_test(t, disconnected);
-	tcase_add_test(t, grants_wait_for_the_disk);
-	tcase_add_test(t, a_late_answer_is_not_for_the_next_grant);
-	tcase_add_test(t, a_growth_that_cannot_be_stored);
-	tcase_add_test(t, a_shrinking_that_cannot_be_stored);
-	tcase_add_test(t, several_requests_on_their_way);
-	tcase_add_test(t, a_failure_later_on_does_not_end_the_job);
-	tcase_add_test(t, restored);
-	tcase_add_test(t, restored_with_a_growth);
-	tcase_add_test(t, restored_with_a_shrinking);
 	return t;
 }
