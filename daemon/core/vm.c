@@ -152,7 +152,6 @@ unsigned vm_resume(struct vm *vm, const struct vm_registration *reg, uint64_t no
 	open_session(vm, reg);
 	for (uint32_t i = 0; i < vm->possible; i++)
 		vm->vcpus[i].mpidr = reg->vcpus[i].mpidr;
-	enable_first(vm);
 	take_report(&p, reg->vcpus, confirmed, true);
 	for (uint32_t i = 0; i < vm->possible; i++)
 		vm->vcpus[i].since = 0; /* the first page of the session shows them all */

@@ -208,8 +208,9 @@ static void restore_job(struct vm_host *h, uint32_t from, uint32_t to, uint8_t e
 
 START_TEST(restored_with_a_growth)
 {
-	static const uint32_t one_acked[] = { CPUPOLICY_VCPU_ONLINE, CPUPOLICY_VCPU_ACKED, CPUPOLICY_VCPU_ACKED, 0, 0, 0 };
-	static const uint32_t none_acked[] = { CPUPOLICY_VCPU_ONLINE, CPUPOLICY_VCPU_ACKED, 0, 0, 0, 0 };
+	static const uint32_t one_acked[] = {
+		CPUPOLICY_VCPU_ONLINE, CPUPOLICY_VCPU_ACKED, CPUPOLICY_VCPU_ACKED, 0, 0, 0};
+	static const uint32_t none_acked[] = {CPUPOLICY_VCPU_ONLINE, CPUPOLICY_VCPU_ACKED, 0, 0, 0, 0};
 	struct vm_host h;
 
 	restore_job(&h, 2, 4, 0x0f, 0x0f);

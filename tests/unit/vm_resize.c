@@ -5,9 +5,9 @@
 #include "tests/unit/vm_cases.h"
 #include "tests/unit/vm_host.h"
 
-#define NOTIFY CPUPOLICY_REG_NOTIFY
+#define NOTIFY    CPUPOLICY_REG_NOTIFY
 #define REMOVABLE CPUPOLICY_REG_BOOT_REMOVABLE
-#define BOTH (NOTIFY | REMOVABLE)
+#define BOTH      (NOTIFY | REMOVABLE)
 
 /* ---- which vCPUs ---- */
 
@@ -226,10 +226,10 @@ START_TEST(shrink_outcomes)
 		char guest[3]; /* what it does about vCPU 3 and 2: e ejects, r refuses, f forbids, . nothing */
 		enum job_result result;
 	} rows[] = {
-		{ "ee", JOB_DONE },	     { "er", JOB_PARTIAL },	    { "re", JOB_PARTIAL },
-		{ "rr", JOB_GUEST_REFUSED }, { "rf", JOB_GUEST_FORBIDDEN }, { "ff", JOB_GUEST_FORBIDDEN },
-		{ "..", JOB_TIMEOUT },	     { "e.", JOB_PARTIAL },	    { "r.", JOB_TIMEOUT },
-		{ ".f", JOB_TIMEOUT },
+		{"ee", JOB_DONE},          {"er", JOB_PARTIAL},         {"re", JOB_PARTIAL},
+		{"rr", JOB_GUEST_REFUSED}, {"rf", JOB_GUEST_FORBIDDEN}, {"ff", JOB_GUEST_FORBIDDEN},
+		{"..", JOB_TIMEOUT},       {"e.", JOB_PARTIAL},         {"r.", JOB_TIMEOUT},
+		{".f", JOB_TIMEOUT},
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
