@@ -78,7 +78,7 @@ struct vm_undo {
 struct vm {
 	const struct service_level *level;
 	uint32_t possible;
-	uint32_t boot;    /* the boot set is 0 .. boot-1, enabled when the VM started; below it only if boot_removable */
+	uint32_t boot; /* the boot set is 0 .. boot-1, enabled when the VM started; below it only if boot_removable */
 	uint32_t desired; /* what was last asked for; not changed by the service level */
 	enum vm_link link;
 	enum cpupolicy_run_state run_state;
