@@ -104,6 +104,7 @@ START_TEST(an_operators_count_outlives_the_vm)
 	vm_host_setup(&h, 6);
 	ck_assert_int_eq(vm_host_try(&h, 5), VM_ACCEPTED);
 	ck_assert_uint_eq(h.vm->job.id, 1);
+	ck_assert_uint_eq(h.vm->job.from, 1);
 	vm_host_stored(&h);
 	ck_assert_int_eq(h.vm->last_job.result, JOB_DISCONNECTED);
 	ck_assert_str_eq(vm_host_set(&h), "------");
@@ -233,6 +234,27 @@ START_TEST(what_a_new_session_shows_first)
 	ck_assert_uint_gt(h.vm->vcpus[1].since, 2);
 	EVENT(&h, vm_resume(h.vm, vm_host_report(&h, both), h.now));
 	ck_assert_str_eq(vm_host_set(&h), "xo");
+	EVENT(&h, vm_state(h.vm, CPUPOLICY_RUN_RUNNING, vm_host_report(&h, gone)->vcpus, h.now));
+	ck_assert_str_eq(vm_host_set(&h), "x-");
+	vm_host_done(&h);
+}
+END_TEST
+
+/* The VMM wrote its report before it saw that the vCPU was given anew: it says nothing of the new grant. */
+START_TEST(a_report_from_before_the_grant)
+{
+	static const uint32_t gone[] = {CPUPOLICY_VCPU_ONLINE, CPUPOLICY_VCPU_EJECTED};
+	struct vm_host h;
+
+	vm_host_new(&h, 2, 2, BOTH);
+	h.confirm = false;
+	EVENT(&h, vm_state(h.vm, CPUPOLICY_RUN_RUNNING, vm_host_report(&h, gone)->vcpus, h.now));
+	ck_assert_uint_eq(h.vm->vcpus[1].grant, 2);
+	vm_host_resize(&h, 1);
+	vm_host_stored(&h);
+	EVENT(&h, vm_state(h.vm, CPUPOLICY_RUN_RUNNING, vm_host_report(&h, gone)->vcpus, h.now));
+	ck_assert_str_eq(vm_host_set(&h), "xo");
+	vm_confirm(h.vm, h.vm->epoch, h.vm->generation);
 	EVENT(&h, vm_state(h.vm, CPUPOLICY_RUN_RUNNING, vm_host_report(&h, gone)->vcpus, h.now));
 	ck_assert_str_eq(vm_host_set(&h), "x-");
 	vm_host_done(&h);
@@ -599,6 +621,7 @@ TCase *vm_life_case(void)
 	tcase_add_test(t, resume_takes_over_what_the_guest_did);
 	tcase_add_test(t, resume_after_a_grant_that_the_vmm_never_saw);
 	tcase_add_test(t, what_a_new_session_shows_first);
+	tcase_add_test(t, a_report_from_before_the_grant);
 	tcase_add_test(t, resume_under_another_level);
 	tcase_add_test(t, a_vm_lost_twice);
 	tcase_add_test(t, ask_rules);
