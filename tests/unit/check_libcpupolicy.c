@@ -519,6 +519,21 @@ START_TEST(a_late_mark_survives_the_new_page)
 }
 END_TEST
 
+START_TEST(a_late_mark_of_a_registration_that_failed_is_reported_by_the_next)
+{
+	fake_hangup(f);
+	fake_greet(f);
+	cpupolicy_ejected(f->c, 3, CPUPOLICY_EJECT_REQUESTED);
+	fake_hangup(f);
+	fake_new_page(f, FAKE_EPOCH + 1);
+	fake_greet(f);
+	ck_assert_uint_eq(f->m.reg.vcpus[3].flags, CPUPOLICY_VCPU_EJECTED);
+	fake_admit(f);
+	fake_expect(f, CPUPOLICY_CONFIRM);
+	expect_answer(0, 3, CPUPOLICY_ANSWER_ALLOW, CPUPOLICY_REASON_GRANTED);
+}
+END_TEST
+
 START_TEST(a_reset_resolves_what_is_asked_back)
 {
 	struct cpupolicy_page_word back = fake_granted(1);
@@ -690,6 +705,7 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, vcpu_0_cannot_be_ejected);
 	tcase_add_test(tcase, a_reported_mark_ends_with_the_new_page);
 	tcase_add_test(tcase, a_late_mark_survives_the_new_page);
+	tcase_add_test(tcase, a_late_mark_of_a_registration_that_failed_is_reported_by_the_next);
 	tcase_add_test(tcase, a_reset_resolves_what_is_asked_back);
 	tcase_add_test(tcase, events_are_reported_as_they_are);
 	tcase_add_test(tcase, a_flood_of_denials_is_counted);
