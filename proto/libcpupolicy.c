@@ -518,7 +518,8 @@ void cpupolicy_restore_ejected(struct cpupolicy *c, uint32_t vcpu, bool ejected)
 		return;
 	if (ejected)
 		cpupolicy_policy_mark(&c->policy, vcpu, false, c->state == CPUPOLICY_SESSION_REGISTERING);
-	else
+	/* A lost daemon may have acted on the mark already; the page that is left would still say enabled. */
+	else if (c->local || c->state == CPUPOLICY_SESSION_REGISTERED)
 		cpupolicy_policy_unmark(&c->policy, vcpu);
 }
 

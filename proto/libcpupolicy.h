@@ -159,7 +159,8 @@ void cpupolicy_save(const struct cpupolicy *c, struct cpupolicy_saved *ret);
  * is a fresh one where the daemon does not know the token. -EALREADY once registered: a snapshot loaded into a VM that
  * has a session keeps that session. */
 int cpupolicy_restore(struct cpupolicy *c, const struct cpupolicy_saved *saved);
-/* Sets or clears the ejected mark from a restored state; no event is sent. */
+/* Sets or clears the ejected mark from a restored state; no event is sent. Cleared only while registered or on a local
+ * link: a daemon that is out of reach may have acted on it already. */
 void cpupolicy_restore_ejected(struct cpupolicy *c, uint32_t vcpu, bool ejected);
 
 /* ---- without a daemon ---- */

@@ -288,6 +288,22 @@ START_TEST(a_lost_daemon_leaves_its_policy)
 }
 END_TEST
 
+/* A snapshot may say less than a lost daemon was told: what the guest gave back stays given back. */
+START_TEST(a_mark_is_taken_off_only_under_a_live_policy)
+{
+	start();
+	fake_register(f);
+	cpupolicy_ejected(f->c, 3, CPUPOLICY_EJECT_GUEST);
+	fake_hangup(f);
+	until_lost();
+	cpupolicy_restore_ejected(f->c, 3, false);
+	ck_assert_int_eq(cpu_on(3), CPUPOLICY_ANSWER_DENY);
+	fake_greet(f);
+	cpupolicy_restore_ejected(f->c, 3, false);
+	ck_assert_int_eq(cpu_on(3), CPUPOLICY_ANSWER_DENY);
+}
+END_TEST
+
 START_TEST(the_daemon_may_come_late)
 {
 	unlink(f->path);
@@ -583,6 +599,7 @@ static Suite *make_suite(void)
 	tcase_add_loop_test(tcase, a_refusal_is_told, 0, 6);
 	tcase_add_test(tcase, too_many_vcpus_are_not_even_tried);
 	tcase_add_test(tcase, a_lost_daemon_leaves_its_policy);
+	tcase_add_test(tcase, a_mark_is_taken_off_only_under_a_live_policy);
 	tcase_add_test(tcase, the_daemon_may_come_late);
 	tcase_add_test(tcase, retries_slow_down);
 	tcase_add_test(tcase, a_closed_doorbell_ends_the_session);
