@@ -15,6 +15,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -193,15 +194,21 @@ static const struct session_ops session_ops = {
 	.ended = on_ended,
 };
 
-static void open_session(struct vmm *vmm, uid_t uid, pid_t pid)
+static struct rig_end *make_end(struct vmm *vmm)
 {
-	struct peer peer = {.uid = uid, .gid = uid, .pid = pid};
 	struct rig_end *end = calloc(1, sizeof(*end));
-	int pair[2];
 
 	ck_assert_ptr_nonnull(end);
 	end->next = vmm->rig->ends;
 	vmm->rig->ends = vmm->end = end;
+	return end;
+}
+
+static void open_session(struct vmm *vmm, uid_t uid, pid_t pid)
+{
+	struct peer peer = {.uid = uid, .gid = uid, .pid = pid};
+	struct rig_end *end = make_end(vmm);
+	int pair[2];
 
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
 	vmm->fd = pair[0];
@@ -209,7 +216,7 @@ static void open_session(struct vmm *vmm, uid_t uid, pid_t pid)
 	ck_assert_int_eq(session_new(&end->session, vmm->rig->hub, pair[1], &peer, &session_ops, end), 0);
 }
 
-void vmm_connect_as(struct vmm *vmm, struct rig *rig, uint8_t id, uid_t uid, pid_t pid)
+static void set_identity(struct vmm *vmm, struct rig *rig, uint8_t id)
 {
 	*vmm = (struct vmm){
 		.rig = rig,
@@ -221,12 +228,31 @@ void vmm_connect_as(struct vmm *vmm, struct rig *rig, uint8_t id, uid_t uid, pid
 	};
 	memset(vmm->uuid, id, sizeof(vmm->uuid));
 	snprintf(vmm->name, sizeof(vmm->name), "vm%u", id);
+}
+
+void vmm_connect_as(struct vmm *vmm, struct rig *rig, uint8_t id, uid_t uid, pid_t pid)
+{
+	set_identity(vmm, rig, id);
 	open_session(vmm, uid, pid);
 }
 
 void vmm_connect(struct vmm *vmm, struct rig *rig, uint8_t id)
 {
 	vmm_connect_as(vmm, rig, id, 1000, getpid());
+}
+
+void vmm_connect_path(struct vmm *vmm, struct rig *rig, uint8_t id, const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	set_identity(vmm, rig, id);
+	make_end(vmm);
+	ck_assert_uint_lt(strlen(path), sizeof(address.sun_path));
+	memcpy(address.sun_path, path, strlen(path) + 1);
+	vmm->doorbell = -1;
+	vmm->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	ck_assert_int_ge(vmm->fd, 0);
+	ck_assert_int_eq(connect(vmm->fd, (struct sockaddr *)&address, sizeof(address)), 0);
 }
 
 void vmm_reconnect(struct vmm *vmm, const struct vmm *old)

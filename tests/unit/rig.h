@@ -96,6 +96,8 @@ struct vmm {
 /* A VMM of uid 1000 and of this process, connected. UUID of bytes `id`, name "vm<id>", 6 possible vCPUs, 4 at boot. */
 void vmm_connect(struct vmm *vmm, struct rig *rig, uint8_t id);
 void vmm_connect_as(struct vmm *vmm, struct rig *rig, uint8_t id, uid_t uid, pid_t pid);
+/* The same through a listener's socket. */
+void vmm_connect_path(struct vmm *vmm, struct rig *rig, uint8_t id, const char *path);
 /* The same VM on a new connection, with what it was told. */
 void vmm_reconnect(struct vmm *vmm, const struct vmm *old);
 void vmm_close(struct vmm *vmm);
