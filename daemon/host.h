@@ -5,7 +5,8 @@
 /*
  * All VMs of this host. This is where the pure core meets the world: it turns what a session or the bus asks for into
  * core events, and the core's effects into records, page writes, timers and notices, in the order that the design
- * demands (commit, then page, then reply). It knows neither sockets nor D-Bus: both stand behind small tables of functions.
+ * demands (commit, then page, then reply). It knows neither sockets nor D-Bus: both stand behind small tables of
+ * functions.
  */
 
 #include <stdbool.h>
@@ -28,7 +29,8 @@ struct host_vm; /* one VM on record; opaque here, the accessors below read it */
 struct host_link_ops {
 	/* Registered: send the reply with both descriptors (ownership passes). */
 	void (*registered)(void *link, const struct cpupolicy_register_reply *reply, int page_fd, int doorbell_fd);
-	/* The registration is refused, and its host_session gone: send the error; the peer may try again on this connection. */
+	/* The registration is refused, and its host_session gone: send the error; the peer may try again on this
+	 * connection. */
 	void (*refused)(void *link, uint32_t code, const char *why);
 	/* The host is done with this connection (replaced, forgotten): hang up. Host has dropped it already. */
 	void (*closed)(void *link, const char *why);
@@ -53,8 +55,8 @@ struct host_registration {
 	struct vm_registration vm;
 };
 
-/* 0: `registered` or `refused` follows, possibly before this returns, and *ret is set before it; NULL if it is refused at
- * once. The peer is copied. */
+/* 0: `registered` or `refused` follows, possibly before this returns, and *ret is set before it; NULL if it is
+ * refused at once. The peer is copied. */
 int host_attach(struct host *host, const struct host_registration *reg, const struct peer *peer,
 		const struct host_link_ops *ops, void *link, struct host_session **ret);
 enum host_end {
@@ -109,8 +111,9 @@ struct host_observer {
 	void (*changed)(struct host_vm *vm, void *userdata);
 	void (*job_new)(struct host_vm *vm, const struct job *job, void *userdata);
 	void (*job_removed)(struct host_vm *vm, const struct job *job, void *userdata);
-	/* A CPU_ON was denied, or would have been (observe); `count` calls, at most one notice per turn, VM and vCPU. */
-	void (*denied)(struct host_vm *vm, uint32_t vcpu, const struct vm_verdict *verdict, uint32_t count, void *userdata);
+	/* A CPU_ON was denied, or would have been (observe); `count` calls, one notice at most per turn and vCPU. */
+	void (*denied)(struct host_vm *vm, uint32_t vcpu, const struct vm_verdict *verdict, uint32_t count,
+		       void *userdata);
 };
 void host_observe(struct host *host, const struct host_observer *observer, void *userdata);
 

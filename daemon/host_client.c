@@ -52,8 +52,8 @@ static void accepted(struct host_vm *vm, struct host_request *request)
 	const struct host_observer *observer = vm->host->observer;
 	const struct job *job = &request->job;
 
-	host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .job = job->id, .uid = &job->uid), "uid %u asks for %u vCPUs of VM %s, had %u",
-			job->uid, job->to, vm->name, job->from);
+	host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .job = job->id, .uid = &job->uid),
+			"uid %u asks for %u vCPUs of VM %s, had %u", job->uid, job->to, vm->name, job->from);
 	if (observer && observer->job_new)
 		observer->job_new(vm, job, vm->host->observer_data);
 	request->fn(HOST_OK, NULL, job->id, request->userdata);
@@ -96,13 +96,14 @@ static void refuse_resize(const struct host_vm *vm, enum vm_refusal refusal, uin
 
 	switch (refusal) {
 	case VM_REFUSED_RANGE:
-		refuse(fn, userdata, HOST_OUT_OF_RANGE, "VM %s was created with %u possible vCPUs: it can have 1 to %u, not %u",
-		       vm->name, core->possible, core->possible, count);
+		refuse(fn, userdata, HOST_OUT_OF_RANGE,
+		       "VM %s was created with %u possible vCPUs: it can have 1 to %u, not %u", vm->name,
+		       core->possible, core->possible, count);
 		break;
 	case VM_REFUSED_LEVEL:
 		refuse(fn, userdata, HOST_SLA_LIMIT,
-		       "the service level of VM %s in the daemon's configuration permits %u to %u vCPUs, not %u", vm->name,
-		       core->level->minimum, core->level->maximum, count);
+		       "the service level of VM %s in the daemon's configuration permits %u to %u vCPUs, not %u",
+		       vm->name, core->level->minimum, core->level->maximum, count);
 		break;
 	case VM_REFUSED_BOOT:
 		refuse(fn, userdata, HOST_BOOT_VCPU,
@@ -115,7 +116,8 @@ static void refuse_resize(const struct host_vm *vm, enum vm_refusal refusal, uin
 		       "VM %s was started without ACPI: its guest cannot be told of a change", vm->name);
 		break;
 	case VM_REFUSED_MIGRATING:
-		refuse(fn, userdata, HOST_MIGRATING, "VM %s is being migrated: try again when that has ended", vm->name);
+		refuse(fn, userdata, HOST_MIGRATING, "VM %s is being migrated: try again when that has ended",
+		       vm->name);
 		break;
 	case VM_REFUSED_STORAGE:
 		refuse(fn, userdata, HOST_STORAGE, "too many requests for VM %s wait for the disk already", vm->name);
@@ -210,7 +212,8 @@ void host_forget(struct host *host, const char *vm_name, uid_t uid, host_resize_
 	if (!vm)
 		return;
 	if (is_held(vm)) {
-		refuse(fn, userdata, HOST_VM_RUNNING, "VM %s has a VMM: it cannot be forgotten while that runs", vm->name);
+		refuse(fn, userdata, HOST_VM_RUNNING, "VM %s has a VMM: it cannot be forgotten while that runs",
+		       vm->name);
 		return;
 	}
 	r = store_delete(host->store, vm->uuid, on_forgotten, vm);
@@ -218,7 +221,8 @@ void host_forget(struct host *host, const char *vm_name, uid_t uid, host_resize_
 		refuse(fn, userdata, HOST_NO_MEMORY, "out of memory");
 		return;
 	}
-	host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &uid), "uid %u has VM %s forgotten", (unsigned)uid, vm->name);
+	host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &uid), "uid %u has VM %s forgotten", (unsigned)uid,
+			vm->name);
 	vm->forgetting = true;
 	vm->forget_fn = fn;
 	vm->forget_data = userdata;

@@ -47,15 +47,16 @@ void host_effect_job_ended(struct host_vm *vm, const struct job *job)
 			return;
 		}
 	}
-	host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .job = job->id, .uid = &job->uid), "resize of VM %s from %u to %u vCPUs: %s",
-			vm->name, job->from, job->to, job_result_name(job->result));
+	host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .job = job->id, .uid = &job->uid),
+			"resize of VM %s from %u to %u vCPUs: %s", vm->name, job->from, job->to,
+			job_result_name(job->result));
 	if (observer && observer->job_removed)
 		observer->job_removed(vm, job, vm->host->observer_data);
 }
 
 void host_effect_apply(struct host_vm *vm, unsigned effects)
 {
-	/* What is taken away holds at once and what is granted is masked until it is durable: so the page goes first. */
+	/* First the page: what is taken away holds at once, what is granted is masked until it is durable. */
 	if (effects & VM_EFFECT_PAGE)
 		host_effect_publish(vm);
 	if (effects & VM_EFFECT_STORE)

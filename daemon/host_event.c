@@ -85,8 +85,9 @@ static void power_on(struct host_session *s, const struct cpupolicy_power *power
 	host_effect_apply(vm, vm_power_on(vm->core, power->vcpu, power->reason, now(s)));
 	if (power->reason == CPUPOLICY_REASON_OBSERVED)
 		note_observed(vm, power->vcpu);
-	host_notice_log(vm, HOST_LINE(.level = LOG_DEBUG, .vcpu = &power->vcpu, .verdict = "allow",
-				      .reason = cpupolicy_msg_reason_name(power->reason)),
+	host_notice_log(vm,
+			HOST_LINE(.level = LOG_DEBUG, .vcpu = &power->vcpu, .verdict = "allow",
+				  .reason = cpupolicy_msg_reason_name(power->reason)),
 			"VM %s: vCPU %u is powered on", vm->name, power->vcpu);
 }
 

@@ -78,11 +78,11 @@ static void log_denial(struct host_vm *vm, uint32_t vcpu, const struct host_deni
 	if (!log_gate_open(&vm->denial_gate, DENIAL_LINES, loop_now(vm->host->loop), &dropped))
 		return;
 	if (dropped > 0)
-		host_notice_log(vm, HOST_LINE(.level = LOG_NOTICE), "VM %s: left out %u lines about denied CPU_ON calls",
-				vm->name, dropped);
+		host_notice_log(vm, HOST_LINE(.level = LOG_NOTICE),
+				"VM %s: left out %u lines about denied CPU_ON calls", vm->name, dropped);
 	host_notice_log(vm,
-			HOST_LINE(.level = LOG_NOTICE, .vcpu = &vcpu, .verdict = enforced ? "deny" : "allow", .reason = reason,
-				  .uid = &vm->peer.uid),
+			HOST_LINE(.level = LOG_NOTICE, .vcpu = &vcpu, .verdict = enforced ? "deny" : "allow",
+				  .reason = reason, .uid = &vm->peer.uid),
 			"VM %s: CPU_ON of vCPU %u %s: %s (%u calls)", vm->name, vcpu,
 			enforced ? "denied" : "would have been denied", reason, denial->count);
 }
@@ -139,14 +139,10 @@ void host_notice_log(const struct host_vm *vm, const struct host_line *line, con
 	va_end(ap);
 
 	const struct log_field fields[] = {
-		{"VM_UUID", vm->uuid_text},
-		{"VM_NAME", vm->name},
-		{"VCPU", line->vcpu ? vcpu : NULL},
-		{"VERDICT", line->verdict},
-		{"REASON", line->reason},
-		{"JOB", line->job != 0 ? job : NULL},
-		{"UID", line->uid ? uid : NULL},
-		{NULL, NULL},
+		{"VM_UUID", vm->uuid_text},         {"VM_NAME", vm->name},
+		{"VCPU", line->vcpu ? vcpu : NULL}, {"VERDICT", line->verdict},
+		{"REASON", line->reason},           {"JOB", line->job != 0 ? job : NULL},
+		{"UID", line->uid ? uid : NULL},    {NULL, NULL},
 	};
 
 	log_fields(line->level, fields, "%s", text);

@@ -91,7 +91,7 @@ struct host_session {
 	struct vmpage *page;
 	struct host_facts *facts; /* of an incoming one */
 	struct peer peer;         /* of one that is not live; the live one's is the VM's */
-	uint64_t awaits;          /* the change of the record that must be durable before its page may speak; 0: it may */
+	uint64_t awaits; /* the change of the record that must be durable before its page may speak; 0: it may */
 	enum host_role role;
 	bool reply_due; /* ... and before its registration is answered */
 	bool starts;    /* that registration starts the VM */
@@ -116,9 +116,9 @@ struct host_request {
 
 /* The state of the record on disk against the one in memory; host_record.c. */
 struct host_record {
-	uint64_t changes; /* counts changes of what is recorded */
-	uint64_t durable; /* the last of them on disk */
-	uint64_t writing; /* being written; 0: nothing is */
+	uint64_t changes;  /* counts changes of what is recorded */
+	uint64_t durable;  /* the last of them on disk */
+	uint64_t writing;  /* being written; 0: nothing is */
 	uint64_t revision; /* the core's, of what is being written */
 	uint8_t *enabled;  /* and the grants in it */
 	uint32_t desired_uid;
@@ -146,7 +146,7 @@ struct host_vm {
 	struct loop_timer *timer;
 	struct loop_io *watch; /* of the VMM's process while it is disconnected */
 	int pidfd;
-	uint64_t job; /* as indexed */
+	uint64_t job;                /* as indexed */
 	struct host_denial *denials; /* by vCPU; made when the first is denied */
 	struct log_gate denial_gate;
 	struct host_vm *noticed_next;
@@ -217,7 +217,6 @@ void host_record_delete(struct host_vm *vm);
 
 void host_client_durable(struct host_vm *vm);
 void host_client_failed(struct host_vm *vm, enum host_error error, const char *why);
-
 
 /* ---- host_notice.c ---- */
 

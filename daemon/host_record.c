@@ -14,8 +14,8 @@
 #include "daemon/host_private.h"
 #include "daemon/util.h"
 
-#define RETRY_FIRST (1 * NSEC_PER_SEC)
-#define RETRY_LAST  (60 * NSEC_PER_SEC)
+#define RETRY_FIRST   (1 * NSEC_PER_SEC)
+#define RETRY_LAST    (60 * NSEC_PER_SEC)
 #define STORAGE_LINES 5u
 
 static size_t grant_bytes(const struct vm *core)
@@ -132,8 +132,8 @@ static void log_failure(struct host_vm *vm, const char *why)
 
 	if (!log_gate_open(&vm->host->storage_gate, STORAGE_LINES, loop_now(vm->host->loop), &dropped))
 		return;
-	host_notice_log(vm, HOST_LINE(.level = LOG_ERR), "VM %s cannot be recorded: %s (%u such lines left out before)", vm->name,
-			why, dropped);
+	host_notice_log(vm, HOST_LINE(.level = LOG_ERR), "VM %s cannot be recorded: %s (%u such lines left out before)",
+			vm->name, why, dropped);
 }
 
 static void succeeded(struct host_vm *vm, uint64_t change)

@@ -132,7 +132,8 @@ static void watch_process(struct host_vm *vm)
 
 bool host_registration_check_process(struct host_vm *vm)
 {
-	/* The order matters: what is watched is the process that was seen alive after it, and no later one of its number. */
+	/* The order matters: what is watched is the process that was seen alive after it, and no later one of its
+	 * number. */
 	watch_process(vm);
 	if (peer_alive(vm->peer.pid, vm->peer.start_time))
 		return false;
@@ -189,7 +190,8 @@ static void end_migrated(struct host_vm *vm)
 	host_vm_hold(vm);
 	host_effect_apply(vm, vm_lost(vm->core, true, loop_now(vm->host->loop)) & ~(unsigned)VM_EFFECT_STORE);
 	if (host_notice_gate(vm))
-		host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &vm->peer.uid), "VM %s lives on elsewhere", vm->name);
+		host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &vm->peer.uid), "VM %s lives on elsewhere",
+				vm->name);
 	host_vm_remove(vm, "the VM lives on elsewhere");
 	host_vm_release(vm);
 }
@@ -265,8 +267,8 @@ void host_registration_activate(struct host_vm *vm)
 	retire(vm);
 	make_live(vm, s);
 	if (host_notice_gate(vm))
-		host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &vm->peer.uid), "VM %s has migrated to process %d", vm->name,
-				(int)vm->peer.pid);
+		host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &vm->peer.uid),
+				"VM %s has migrated to process %d", vm->name, (int)vm->peer.pid);
 	begin(vm, s,
 	      vm_resume(vm->core,
 			&(struct vm_registration){
@@ -467,8 +469,8 @@ static int join(struct host_vm *vm, struct host_session *s, const struct host_re
 	vmpage_publish(s->page, vm->core->epoch, 1);
 	host_notice_changed(vm);
 	if (host_notice_gate(vm))
-		host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &s->peer.uid), "VM %s: process %d joins as migration target",
-				vm->name, (int)s->peer.pid);
+		host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &s->peer.uid),
+				"VM %s: process %d joins as migration target", vm->name, (int)s->peer.pid);
 	return 0;
 }
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 
 /*
- * Every connection is in one of two lists: of strangers, in the order of their arrival, or of those that have registered
- * a VM. Strangers are bounded, in all and per user, and in time by one timer for the first of the list. The others are
- * bounded by the number of VMs.
+ * Every connection is in one of two lists: of strangers, in the order of their arrival, or of those that have
+ * registered a VM. Strangers are bounded, in all and per user, and in time by one timer for the first of the list.
+ * The others are bounded by the number of VMs.
  */
 
 #include "daemon/listener.h"
@@ -24,10 +24,10 @@
 #include "daemon/session.h"
 #include "daemon/util.h"
 
-#define BACKLOG      512
-#define ACCEPTS      64 /* per turn */
-#define PAUSE        NSEC_PER_SEC /* after the descriptors ran out */
-#define PAUSE_LINES  1u
+#define BACKLOG     512
+#define ACCEPTS     64           /* per turn */
+#define PAUSE       NSEC_PER_SEC /* after the descriptors ran out */
+#define PAUSE_LINES 1u
 
 TAILQ_HEAD(connection_list, connection);
 

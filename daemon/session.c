@@ -2,17 +2,18 @@
 
 /*
  * A turn: receive what is there into the hub's buffer, behind what the session held of an unfinished message; handle
- * message after message; gather the replies in the hub's other buffer; send them at once. The poller is level-triggered,
- * so what a turn leaves in the socket comes with the next one, after everybody else's turn.
+ * message after message; gather the replies in the hub's other buffer; send them at once. The poller is
+ * level-triggered, so what a turn leaves in the socket comes with the next one, after everybody else's turn.
  *
- * A session stands still, unread, while its registration is being recorded and while it is over its message rate. What
- * had been received by then is held and goes on from there: no message is lost or reordered. An ASK is the exception: it
- * is never made to wait for the rate, but denied.
+ * A session stands still, unread, while its registration is being recorded and while it is over its message rate.
+ * What had been received by then is held and goes on from there: no message is lost or reordered. An ASK is the
+ * exception: it is never made to wait for the rate, but denied.
  *
- * Callbacks of the host may come at any time, also inside a turn (`busy`); a session that must end then ends after it.
+ * Callbacks of the host may come at any time, also inside a turn (`busy`); a session that must end then ends after
+ * it.
  */
 
-#include "daemon/session.h"
+#include "daemon/session_private.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -20,62 +21,19 @@
 #include <sys/socket.h>
 
 #include "daemon/log.h"
-#include "daemon/peerlog.h"
 #include "daemon/util.h"
-#include "proto/message.h"
 
-#define RX_SIZE        16384u /* per turn and receive */
-#define TX_SIZE        (RX_SIZE + 1024u)
-#define RECEIVES       4 /* per turn */
-#define QUEUE_MAX      65536u
-#define ATTEMPTS_MAX   8u
-#define FEATURES       (CPUPOLICY_F_ASK | CPUPOLICY_F_INCOMING)
-#define REGISTER_BYTES (CPUPOLICY_MSG_HEADER_SIZE + sizeof(struct cpupolicy_register_reply))
+#define RECEIVES     4 /* per turn */
+#define ATTEMPTS_MAX 8u
+#define FEATURES     (CPUPOLICY_F_ASK | CPUPOLICY_F_INCOMING)
 
-_Static_assert(RX_SIZE >= CPUPOLICY_MSG_MAX_REQUEST, "a whole message fits");
-
-struct session_hub {
-	struct loop *loop;
-	struct host *host;
-	const struct config *config;
-	struct peerlog peerlog;
-	struct session *current; /* whose turn it is, and whose replies are in tx */
-	size_t tx_length;
-	union cpupolicy_msg_payload payload;
-	uint8_t rx[RX_SIZE];
-	uint8_t tx[TX_SIZE];
-};
-
-struct session {
-	struct session_hub *hub;
-	const struct session_ops *ops;
-	void *userdata;
-	struct loop_io *io;
-	struct loop_timer *resume; /* made when it first is over its rate */
-	struct host_session *host_session;
-	uint8_t *held; /* received, not handled yet */
-	uint8_t *queue; /* to be sent */
-	uint32_t held_length;
-	uint32_t queue_length;
-	struct rate rate;
-	struct peer peer;
-	int fd;
-	uint32_t register_seq;
-	uint8_t features;
-	uint8_t attempts;
-	uint8_t state; /* enum cpupolicy_msg_state */
-	uint8_t end;   /* enum host_end */
-	bool registering;
-	bool over_rate;
-	bool busy;
-	bool dead;
-};
+_Static_assert(SESSION_RX_SIZE >= CPUPOLICY_MSG_MAX_REQUEST, "a whole message fits");
 
 static void run(struct session *s);
 
 /* ---- ending ---- */
 
-static void close_log(struct session *s, int level, const char *why)
+void session_log_end(struct session *s, int level, const char *why)
 {
 	char uid[16];
 
@@ -119,141 +77,6 @@ static void end_if_dead(struct session *s)
 		end(s);
 }
 
-/* ---- sending ---- */
-
-/* Bytes sent, 0 if the socket is full; the session is dead if it cannot be written to. */
-static size_t send_some(struct session *s, const uint8_t *bytes, size_t n)
-{
-	ssize_t sent = send(s->fd, bytes, n, MSG_DONTWAIT | MSG_NOSIGNAL);
-
-	if (sent >= 0)
-		return (size_t)sent;
-	if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
-		s->dead = true;
-	return 0;
-}
-
-static void enqueue(struct session *s, const uint8_t *bytes, size_t n)
-{
-	uint8_t *queue;
-
-	if (n == 0 || s->dead)
-		return;
-	if (s->queue_length + n > QUEUE_MAX) {
-		close_log(s, LOG_WARNING, "it does not read its replies");
-		s->dead = true;
-		return;
-	}
-	queue = realloc(s->queue, s->queue_length + n);
-	if (!queue) {
-		s->dead = true;
-		return;
-	}
-	memcpy(queue + s->queue_length, bytes, n);
-	s->queue = queue;
-	s->queue_length += (uint32_t)n;
-}
-
-static void send_or_enqueue(struct session *s, const uint8_t *bytes, size_t n)
-{
-	size_t sent = s->queue_length == 0 ? send_some(s, bytes, n) : 0;
-
-	enqueue(s, bytes + sent, n - sent);
-}
-
-static void send_gathered(struct session *s)
-{
-	struct session_hub *hub = s->hub;
-	size_t n = hub->tx_length;
-
-	hub->tx_length = 0;
-	if (n > 0)
-		send_or_enqueue(s, hub->tx, n);
-}
-
-static void send_queue(struct session *s)
-{
-	size_t sent = send_some(s, s->queue, s->queue_length);
-
-	s->queue_length -= (uint32_t)sent;
-	memmove(s->queue, s->queue + sent, s->queue_length);
-	if (s->queue_length == 0) {
-		free(s->queue);
-		s->queue = NULL;
-	}
-}
-
-/* Where the next reply is to be written: CPUPOLICY_MSG_MAX_REPLY bytes. */
-static uint8_t *reply_space(struct session *s, uint8_t *own)
-{
-	struct session_hub *hub = s->hub;
-
-	if (hub->current != s)
-		return own;
-	if (hub->tx_length + CPUPOLICY_MSG_MAX_REPLY > sizeof(hub->tx))
-		send_gathered(s);
-	return hub->tx + hub->tx_length;
-}
-
-static void reply_done(struct session *s, const uint8_t *own, size_t n)
-{
-	if (s->hub->current == s)
-		s->hub->tx_length += n;
-	else
-		send_or_enqueue(s, own, n);
-}
-
-static void reply(struct session *s, const struct cpupolicy_header *request, const void *payload)
-{
-	uint8_t own[CPUPOLICY_MSG_MAX_REPLY];
-
-	reply_done(s, own, cpupolicy_msg_encode_reply(request, payload, reply_space(s, own)));
-}
-
-static void reply_error(struct session *s, const struct cpupolicy_header *request, enum cpupolicy_error_code code,
-			const char *why)
-{
-	uint8_t own[CPUPOLICY_MSG_MAX_REPLY];
-
-	reply_done(s, own, cpupolicy_msg_encode_error(request, code, why, reply_space(s, own)));
-}
-
-static void protocol_error(struct session *s, const struct cpupolicy_header *request, const char *why)
-{
-	reply_error(s, request, CPUPOLICY_ERROR_PROTOCOL, why);
-	close_log(s, LOG_WARNING, why);
-	s->dead = true;
-}
-
-static bool send_with_descriptors(struct session *s, const uint8_t *bytes, size_t n, const int fds[2])
-{
-	union {
-		struct cmsghdr align;
-		uint8_t bytes[CMSG_SPACE(2 * sizeof(int))];
-	} control = {0};
-	struct iovec iov = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = n};
-	struct msghdr message = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = &control,
-		.msg_controllen = sizeof(control.bytes),
-	};
-	struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-	ssize_t sent;
-
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(2 * sizeof(int));
-	memcpy(CMSG_DATA(c), fds, 2 * sizeof(int));
-	if (s->queue_length > 0)
-		return false; /* a peer that has not even read what came before */
-	sent = sendmsg(s->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-	if (sent < 0)
-		return false;
-	enqueue(s, bytes + sent, n - (size_t)sent);
-	return true;
-}
-
 /* ---- what the host says ---- */
 
 static struct cpupolicy_header register_header(const struct session *s)
@@ -265,15 +88,10 @@ static void on_registered(void *link, const struct cpupolicy_register_reply *r, 
 {
 	struct session *s = link;
 	struct cpupolicy_header request = register_header(s);
-	uint8_t bytes[CPUPOLICY_MSG_MAX_REPLY];
-	size_t n = cpupolicy_msg_encode_reply(&request, r, bytes);
 
-	if (s->hub->current == s)
-		send_gathered(s);
 	s->registering = false;
 	s->state = CPUPOLICY_MSG_REGISTERED;
-	if (!send_with_descriptors(s, bytes, n, (const int[]){page_fd, doorbell_fd}))
-		s->dead = true;
+	session_output_reply_with_descriptors(s, &request, r, (const int[]){page_fd, doorbell_fd});
 	close(page_fd);
 	close(doorbell_fd);
 	s->ops->registered(s, s->userdata);
@@ -288,9 +106,9 @@ static void on_refused(void *link, uint32_t code, const char *why)
 
 	s->host_session = NULL;
 	s->registering = false;
-	reply_error(s, &request, code, why);
+	session_output_error(s, &request, code, why);
 	if (++s->attempts >= ATTEMPTS_MAX) {
-		close_log(s, LOG_WARNING, "too many attempts to register");
+		session_log_end(s, LOG_WARNING, "too many attempts to register");
 		s->dead = true;
 	}
 	if (!s->busy)
@@ -303,7 +121,7 @@ static void on_closed(void *link, const char *why)
 
 	s->host_session = NULL;
 	s->dead = true;
-	close_log(s, LOG_INFO, why);
+	session_log_end(s, LOG_INFO, why);
 	end_if_dead(s);
 }
 
@@ -324,13 +142,21 @@ static const struct host_link_ops link_ops = {
 
 /* ---- one message ---- */
 
+static void protocol_error(struct session *s, const struct cpupolicy_header *request, const char *why)
+{
+	session_output_error(s, request, CPUPOLICY_ERROR_PROTOCOL, why);
+	session_log_end(s, LOG_WARNING, why);
+	s->dead = true;
+}
+
 typedef void (*message_fn)(struct session *s, const struct cpupolicy_header *h, const union cpupolicy_msg_payload *p);
 
 static void on_hello(struct session *s, const struct cpupolicy_header *h, const union cpupolicy_msg_payload *p)
 {
 	s->features = (uint8_t)(p->hello.features & FEATURES);
 	s->state = CPUPOLICY_MSG_GREETED;
-	reply(s, h, &(struct cpupolicy_hello_reply){.features = s->features, .max_vcpus = CPUPOLICY_MAX_VCPUS});
+	session_output_reply(
+		s, h, &(struct cpupolicy_hello_reply){.features = s->features, .max_vcpus = CPUPOLICY_MAX_VCPUS});
 }
 
 static void on_register(struct session *s, const struct cpupolicy_header *h, const union cpupolicy_msg_payload *p)
@@ -340,12 +166,13 @@ static void on_register(struct session *s, const struct cpupolicy_header *h, con
 		.name = m->name,
 		.possible = m->possible,
 		.features = s->features,
-		.vm = {
-			.flags = m->flags,
-			.boot = m->boot,
-			.run_state = m->run_state,
-			.vcpus = p->reg.vcpus,
-		},
+		.vm =
+			{
+				.flags = m->flags,
+				.boot = m->boot,
+				.run_state = m->run_state,
+				.vcpus = p->reg.vcpus,
+			},
 	};
 	int r;
 
@@ -362,14 +189,14 @@ static void on_ask(struct session *s, const struct cpupolicy_header *h, const un
 {
 	struct vm_verdict verdict = host_ask(s->host_session, &p->ask);
 
-	reply(s, h, &(struct cpupolicy_verdict){.psci = verdict.psci, .reason = verdict.reason});
+	session_output_reply(s, h, &(struct cpupolicy_verdict){.psci = verdict.psci, .reason = verdict.reason});
 }
 
 static void on_ask_overload(struct session *s, const struct cpupolicy_header *h, const union cpupolicy_msg_payload *p)
 {
 	struct vm_verdict verdict = host_ask_overload(s->host_session, &p->ask);
 
-	reply(s, h, &(struct cpupolicy_verdict){.psci = verdict.psci, .reason = verdict.reason});
+	session_output_reply(s, h, &(struct cpupolicy_verdict){.psci = verdict.psci, .reason = verdict.reason});
 }
 
 static void on_power(struct session *s, const struct cpupolicy_header *h, const union cpupolicy_msg_payload *p)
@@ -455,11 +282,11 @@ static void handle(struct session *s, const struct cpupolicy_header *h, const ui
 		if (h->request == CPUPOLICY_REGISTER)
 			on_refused(s, cpupolicy_msg_error_code(r), why);
 		else
-			reply_error(s, h, cpupolicy_msg_error_code(r), why);
+			session_output_error(s, h, cpupolicy_msg_error_code(r), why);
 	} else {
 		fn(s, h, payload);
 		if (!cpupolicy_msg_row(h->request)->reply_always && cpupolicy_msg_wants_reply(h))
-			reply(s, h, NULL);
+			session_output_reply(s, h, NULL);
 	}
 }
 
@@ -572,7 +399,7 @@ static bool receive(struct session *s)
 	struct session_hub *hub = s->hub;
 	size_t have = s->held_length;
 	/* A stranger is not given more room than one message takes. */
-	size_t room = (s->state == CPUPOLICY_MSG_REGISTERED ? RX_SIZE : CPUPOLICY_MSG_MAX_REQUEST) - have;
+	size_t room = (s->state == CPUPOLICY_MSG_REGISTERED ? SESSION_RX_SIZE : CPUPOLICY_MSG_MAX_REQUEST) - have;
 	struct iovec iov = {.iov_base = hub->rx + have, .iov_len = room};
 	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
 	ssize_t n;
@@ -611,7 +438,7 @@ static void turn_end(struct session *s)
 {
 	unsigned events = 0;
 
-	send_gathered(s);
+	session_output_flush(s);
 	s->hub->current = NULL;
 	s->busy = false;
 	if (!stands_still(s))
@@ -641,7 +468,7 @@ static void on_io(int fd, unsigned events, void *userdata)
 
 	turn_begin(s);
 	if ((events & LOOP_WRITE) && s->queue_length > 0)
-		send_queue(s);
+		session_output_continue(s);
 	if (events & LOOP_READ)
 		for (int i = 0; i < RECEIVES && !stands_still(s); i++)
 			if (!receive(s))

@@ -3,9 +3,9 @@
 #define CPUPOLICYD_SESSION_H
 
 /*
- * One connection of a VMM: reads, checks and answers the messages of the protocol and passes to the host what they mean.
- * What the peer does wrong ends this connection and nothing else. All bounds are here: bytes and messages per turn,
- * messages per second, input that is held, output that the peer does not fetch, attempts to register.
+ * One connection of a VMM: reads, checks and answers the messages of the protocol and passes to the host what they
+ * mean. What the peer does wrong ends this connection and nothing else. All bounds are here: bytes and messages per
+ * turn, messages per second, input that is held, output that the peer does not fetch, attempts to register.
  */
 
 #include <stdbool.h>

@@ -166,7 +166,8 @@ void vmpage_publish(struct vmpage *page, uint32_t epoch, uint32_t generation)
 
 void vmpage_ring(struct vmpage *page)
 {
-	/* A full doorbell is ringing already; one whose other end is closed belongs to a VMM that is about to be hung up. */
+	/* A full doorbell is ringing already; one whose other end is closed belongs to a VMM that is about to be hung
+	 * up. */
 	ssize_t n = send(page->bell_fd, "", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 
 	(void)n;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 
 /*
- * Sessions and the host behind them, under whatever up to four VMMs and an operator do to two VMs, on a disk that may be
- * slow or full. After each turn of the loop every page and every reply is held against what the daemon promises.
+ * Sessions and the host behind them, under whatever up to four VMMs and an operator do to two VMs, on a disk that may
+ * be slow or full. After each turn of the loop every page and every reply is held against what the daemon promises.
  *
  * Input: one byte of options, then commands (enum command in the low four bits of a byte, the connection in the next
  * two) with their arguments. Small inputs say a lot: messages are built from the codec's table, one byte per member.
@@ -34,7 +34,7 @@
 #define OPTION_BOUNDS       0x10
 
 enum command {
-	CONNECT,  /* who: 1 another user, 2 its process has ended */
+	CONNECT, /* who: 1 another user, 2 its process has ended */
 	CLOSE,
 	RAW,      /* length, bytes */
 	HELLO,    /* features */
@@ -152,7 +152,8 @@ static void check_verdict(const struct connection *c, const struct cpupolicy_hea
 		must(c->enabled >> vcpu & 1);
 }
 
-static void on_reply(struct connection *c, const struct cpupolicy_header *header, const union cpupolicy_msg_reply *reply)
+static void on_reply(struct connection *c, const struct cpupolicy_header *header,
+		     const union cpupolicy_msg_reply *reply)
 {
 	if (header->request == CPUPOLICY_REGISTER)
 		c->registering = false;

@@ -2,7 +2,8 @@
 #ifndef TESTS_MEMORY_STORE_H
 #define TESTS_MEMORY_STORE_H
 
-/* daemon/store.h without disk and thread: writes are done when the loop comes round, or later, or fail, as the fuzzer says. */
+/* daemon/store.h without disk and thread: writes are done when the loop comes round, or later, or fail, as the fuzzer
+ * says. */
 
 #include "daemon/store.h"
 

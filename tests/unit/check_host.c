@@ -1,13 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 
-/* The host with a real store, through real sessions: who may be which VM, what is durable when, who holds it after. */
+/* The host with a real store, through real sessions: who may be which VM, what is recorded, what ends it. */
 
 #include <check.h>
-#include <errno.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "daemon/util.h"
@@ -20,62 +17,9 @@ static void setup(void)
 	rig_open(&rig);
 }
 
-static void start(void)
-{
-	rig_start(&rig);
-}
-
-static void restart(void)
-{
-	rig_stop(&rig);
-	rig_start(&rig);
-}
-
 static void teardown(void)
 {
 	rig_close(&rig);
-}
-
-static const struct vm *core(const char *name)
-{
-	const struct host_vm *vm = host_find(rig.host, name);
-
-	return vm ? host_vm_core(vm) : NULL;
-}
-
-/* A process that does nothing, to be a VMM's. */
-static pid_t make_process(void)
-{
-	pid_t pid = fork();
-
-	ck_assert_int_ge(pid, 0);
-	if (pid == 0)
-		for (;;)
-			pause();
-	return pid;
-}
-
-static void end_process(pid_t pid)
-{
-	ck_assert_int_eq(kill(pid, SIGKILL), 0);
-	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
-}
-
-static void resize(const char *vm, uint32_t count)
-{
-	struct client c;
-
-	client_resize(&c, &rig, vm, count);
-	rig_until(&rig, c.calls == 1);
-	ck_assert_msg(c.error == HOST_OK, "%s", c.message);
-}
-
-/* The guest acknowledges what the page grants. */
-static void plug(struct vmm *v, uint32_t vcpu)
-{
-	rig_until(&rig, vmm_words(v, CPUPOLICY_WORD_ENABLED) & 1u << vcpu);
-	vmm_confirm(v);
-	vmm_event(v, CPUPOLICY_OST, cpupolicy_ost, .vcpu = vcpu, .event = 1, .status = 0);
 }
 
 /* ---- registration ---- */
@@ -85,10 +29,10 @@ START_TEST(registration)
 	struct vmm v;
 	const struct vm *vm;
 
-	start();
+	rig_start(&rig);
 	vmm_connect(&v, &rig, 1);
 	vmm_hello(&v);
-	ck_assert_ptr_null(core("vm1"));
+	ck_assert_ptr_null(rig_vm(&rig, "vm1"));
 	vmm_register(&v);
 	ck_assert(v.end->registered);
 	ck_assert_uint_eq(v.enabled, 4);
@@ -99,8 +43,8 @@ START_TEST(registration)
 	ck_assert_uint_ge(vmm_generation(&v), 1);
 	ck_assert_uint_eq(rig.added, 1);
 	ck_assert_uint_eq(host_count(rig.host), 1);
-	vm = core("vm1");
-	ck_assert_ptr_eq(vm, core("01010101-0101-0101-0101-010101010101"));
+	vm = rig_vm(&rig, "vm1");
+	ck_assert_ptr_eq(vm, rig_vm(&rig, "01010101-0101-0101-0101-010101010101"));
 	ck_assert_int_eq(vm->link, VM_CONNECTED);
 	ck_assert_uint_eq(vm->confirmed, 0);
 	vmm_confirm(&v);
@@ -114,11 +58,11 @@ START_TEST(registration_is_durable_when_answered)
 {
 	struct vmm v, again;
 
-	start();
+	rig_start(&rig);
 	vmm_start(&v, &rig, 1);
-	restart();
-	ck_assert_int_eq(core("vm1")->link, VM_DISCONNECTED);
-	ck_assert_uint_eq(core("vm1")->possible, 6);
+	rig_restart(&rig);
+	ck_assert_int_eq(rig_vm(&rig, "vm1")->link, VM_DISCONNECTED);
+	ck_assert_uint_eq(rig_vm(&rig, "vm1")->possible, 6);
 	vmm_reconnect(&again, &v);
 	vmm_hello(&again);
 	vmm_register(&again);
@@ -134,7 +78,7 @@ START_TEST(token_replaces_the_live_session)
 {
 	struct vmm v, thief, heir;
 
-	start();
+	rig_start(&rig);
 	vmm_start(&v, &rig, 1);
 	vmm_connect(&thief, &rig, 1);
 	vmm_hello(&thief);
@@ -163,16 +107,16 @@ END_TEST
 /* The kernel knows that the VMM has gone before the loop does. */
 START_TEST(successor_of_a_vmm_that_just_ended)
 {
-	pid_t pid = make_process();
+	pid_t pid = rig_process();
 	struct vmm v, next;
 
-	start();
+	rig_start(&rig);
 	vmm_connect_as(&v, &rig, 1, 1000, pid);
 	vmm_hello(&v);
 	vmm_register(&v);
 	vmm_connect(&next, &rig, 1);
 	vmm_hello(&next);
-	end_process(pid);
+	rig_end_process(pid);
 	vmm_send_register(&next);
 	vmm_close(&v);
 	vmm_receive(&next);
@@ -185,7 +129,7 @@ START_TEST(another_vm_s_identity)
 {
 	struct vmm v, other;
 
-	start();
+	rig_start(&rig);
 	vmm_start(&v, &rig, 1);
 	vmm_connect(&other, &rig, 2);
 	vmm_hello(&other);
@@ -226,7 +170,7 @@ START_TEST(as_many_vms_as_configured)
 	char previous[64] = "";
 
 	rig.config->max_vms = VMS;
-	start();
+	rig_start(&rig);
 	for (unsigned i = 0; i < VMS; i++)
 		vmm_start(&vms[i], &rig, (uint8_t)(1 + i * 7 % VMS)); /* in no order */
 	vmm_connect(&more, &rig, 200);
@@ -257,7 +201,7 @@ START_TEST(level_that_asks_needs_a_vmm_that_asks)
 	struct vmm v;
 
 	rig.config->level.ask = true;
-	start();
+	rig_start(&rig);
 	vmm_connect(&v, &rig, 1);
 	vmm_event(&v, CPUPOLICY_HELLO, cpupolicy_hello, .features = CPUPOLICY_F_INCOMING);
 	vmm_send_register(&v);
@@ -273,14 +217,14 @@ START_TEST(registration_on_a_full_disk)
 {
 	struct vmm v, other;
 
-	start();
+	rig_start(&rig);
 	vmm_start(&other, &rig, 2);
 	rig_fill_disk(true);
 	vmm_connect(&v, &rig, 1);
 	vmm_hello(&v);
 	vmm_send_register(&v);
 	vmm_expect_error(&v, CPUPOLICY_ERROR_STORAGE);
-	ck_assert_ptr_null(core("vm1"));
+	ck_assert_ptr_null(rig_vm(&rig, "vm1"));
 	ck_assert_uint_eq(rig.added, 1);
 	ck_assert_int_eq(vmm_ask(&other, 1).psci, CPUPOLICY_PSCI_SUCCESS);
 	rig_fill_disk(false);
@@ -299,7 +243,7 @@ START_TEST(verdicts_and_their_record)
 	struct cpupolicy_ask ask = {.vcpu = 5, .function = CPUPOLICY_PSCI_CPU_ON_64};
 	struct vmm v;
 
-	start();
+	rig_start(&rig);
 	vmm_start(&v, &rig, 1);
 	ck_assert_uint_eq(vmm_ask(&v, 1).reason, CPUPOLICY_REASON_GRANTED);
 	ck_assert_uint_eq(vmm_ask(&v, 4).reason, CPUPOLICY_REASON_NOT_ENABLED);
@@ -317,13 +261,13 @@ START_TEST(verdicts_and_their_record)
 	ck_assert_uint_eq(rig.denials[1].vcpu, 5);
 	ck_assert_uint_eq(rig.denials[1].count, 30);
 	ck_assert_uint_eq(rig.changed, 1);
-	ck_assert_uint_eq(core("vm1")->denied, 31);
+	ck_assert_uint_eq(rig_vm(&rig, "vm1")->denied, 31);
 	/* what the page denied by itself is recorded as well */
 	vmm_event(&v, CPUPOLICY_POWER, cpupolicy_power, .vcpu = 4, .event = CPUPOLICY_POWER_DENIED,
 		  .reason = CPUPOLICY_REASON_NOT_ENABLED, .count = 9);
 	rig_until(&rig, rig.denied == 3);
 	ck_assert_uint_eq(rig.denials[2].count, 9);
-	ck_assert_uint_eq(core("vm1")->denied, 40);
+	ck_assert_uint_eq(rig_vm(&rig, "vm1")->denied, 40);
 	vmm_close(&v);
 }
 END_TEST
@@ -333,7 +277,7 @@ START_TEST(rate_of_cpu_on)
 	struct vmm v;
 
 	rig.config->level.cpu_on = (struct rate_limit){.per_second = 1, .burst = 2};
-	start();
+	rig_start(&rig);
 	vmm_start(&v, &rig, 1);
 	ck_assert_uint_eq(vmm_words(&v, CPUPOLICY_VERDICT_ASK << CPUPOLICY_WORD_VERDICT_SHIFT), 0xf);
 	ck_assert_uint_eq(vmm_ask(&v, 1).reason, CPUPOLICY_REASON_GRANTED);
@@ -349,7 +293,7 @@ START_TEST(observe_records_and_allows)
 	struct vmm v;
 
 	rig.config->level.observe = true;
-	start();
+	rig_start(&rig);
 	vmm_start(&v, &rig, 1);
 	verdict = vmm_ask(&v, 5);
 	ck_assert_int_eq(verdict.psci, CPUPOLICY_PSCI_SUCCESS);
@@ -366,251 +310,25 @@ START_TEST(observe_records_and_allows)
 }
 END_TEST
 
-/* ---- resize ---- */
-
-START_TEST(growth)
-{
-	struct client c;
-	struct vmm v;
-
-	start();
-	vmm_start(&v, &rig, 1);
-	client_resize(&c, &rig, "vm1", 5);
-	ck_assert_uint_eq(c.calls, 0); /* not before the disk has it */
-	ck_assert_uint_eq(vmm_words(&v, CPUPOLICY_WORD_ENABLED), 0xf);
-	ck_assert_uint_eq(rig.job_new, 0);
-	rig_until(&rig, c.calls == 1);
-	ck_assert_int_eq(c.error, HOST_OK);
-	ck_assert_uint_eq(vmm_words(&v, CPUPOLICY_WORD_ENABLED), 0x1f); /* the page before the reply */
-	ck_assert_uint_eq(rig.job_new, 1);
-	ck_assert_uint_eq(rig.last_new.id, c.job);
-	ck_assert_uint_eq(rig.last_new.uid, 500);
-	ck_assert_uint_eq(rig.last_new.from, 4);
-	ck_assert_uint_eq(rig.last_new.to, 5);
-	ck_assert_ptr_eq(host_find_job(rig.host, c.job), host_find(rig.host, "vm1"));
-	ck_assert_uint_eq(rig.job_removed, 0);
-	plug(&v, 4);
-	rig_until(&rig, rig.job_removed == 1);
-	ck_assert_int_eq(rig.last_removed.result, JOB_DONE);
-	ck_assert_uint_eq(rig.last_removed.uid, 500);
-	ck_assert_ptr_null(host_find_job(rig.host, c.job));
-	ck_assert_uint_eq(host_vm_desired_uid(host_find(rig.host, "vm1")), 500);
-	ck_assert_uint_eq(vmm_ask(&v, 4).reason, CPUPOLICY_REASON_GRANTED);
-	vmm_close(&v);
-}
-END_TEST
-
-START_TEST(accepted_survives)
-{
-	struct client c;
-	struct vmm v, again;
-
-	start();
-	vmm_start(&v, &rig, 1);
-	client_resize(&c, &rig, "vm1", 5);
-	rig_until(&rig, c.calls == 1);
-	restart();
-	ck_assert_uint_eq(core("vm1")->desired, 5);
-	ck_assert_uint_eq(host_vm_desired_uid(host_find(rig.host, "vm1")), 500);
-	ck_assert_uint_eq(core("vm1")->job.id, c.job);
-	ck_assert_ptr_nonnull(host_find_job(rig.host, c.job));
-	vmm_reconnect(&again, &v);
-	for (int i = 0; i < 4; i++)
-		again.vcpus[i] |= CPUPOLICY_VCPU_ACKED | CPUPOLICY_VCPU_ENABLED;
-	vmm_hello(&again);
-	vmm_register(&again);
-	ck_assert_uint_eq(vmm_words(&again, CPUPOLICY_WORD_ENABLED), 0x1f);
-	ck_assert_uint_eq(rig.job_removed, 0);
-	plug(&again, 4);
-	rig_until(&rig, rig.job_removed == 1);
-	ck_assert_uint_eq(rig.last_removed.id, c.job);
-	ck_assert_int_eq(rig.last_removed.result, JOB_DONE);
-	/* and its number is not given again */
-	client_resize(&c, &rig, "vm1", 6);
-	rig_until(&rig, c.calls == 1);
-	ck_assert_uint_gt(c.job, rig.last_removed.id);
-	vmm_close(&again);
-	vmm_close(&v);
-}
-END_TEST
-
-START_TEST(superseded)
-{
-	struct client first, second;
-	struct vmm v;
-
-	start();
-	vmm_start(&v, &rig, 1);
-	client_resize(&first, &rig, "vm1", 5);
-	client_resize(&second, &rig, "vm1", 6);
-	ck_assert_uint_eq(rig.job_removed, 0); /* nobody knows of the first yet */
-	rig_until(&rig, second.calls == 1);
-	ck_assert_uint_eq(first.calls, 1);
-	ck_assert_int_eq(first.error, HOST_OK);
-	ck_assert_int_eq(second.error, HOST_OK);
-	ck_assert_uint_eq(rig.job_new, 2);
-	ck_assert_uint_eq(rig.job_removed, 1);
-	ck_assert_uint_eq(rig.last_removed.id, first.job);
-	ck_assert_int_eq(rig.last_removed.result, JOB_SUPERSEDED);
-	ck_assert_uint_eq(vmm_words(&v, CPUPOLICY_WORD_ENABLED), 0x3f);
-	vmm_close(&v);
-}
-END_TEST
-
-START_TEST(refused_resizes)
-{
-	struct client c;
-	struct vmm v;
-
-	rig.config->level.minimum = 2;
-	rig.config->level.maximum = 5;
-	start();
-	vmm_connect(&v, &rig, 1);
-	v.flags = CPUPOLICY_REG_NOTIFY;
-	vmm_hello(&v);
-	vmm_register(&v);
-	client_resize(&c, &rig, "nobody", 5);
-	ck_assert_int_eq(c.error, HOST_NO_SUCH_VM);
-	ck_assert_ptr_nonnull(strstr(c.message, "nobody"));
-	client_resize(&c, &rig, "vm1", 7);
-	ck_assert_int_eq(c.error, HOST_OUT_OF_RANGE);
-	ck_assert_ptr_nonnull(strstr(c.message, "6 possible"));
-	client_resize(&c, &rig, "vm1", 0);
-	ck_assert_int_eq(c.error, HOST_OUT_OF_RANGE);
-	client_resize(&c, &rig, "vm1", 6);
-	ck_assert_int_eq(c.error, HOST_SLA_LIMIT);
-	ck_assert_ptr_nonnull(strstr(c.message, "2 to 5"));
-	client_resize(&c, &rig, "vm1", 1);
-	ck_assert_int_eq(c.error, HOST_SLA_LIMIT);
-	client_resize(&c, &rig, "vm1", 3);
-	ck_assert_int_eq(c.error, HOST_BOOT_VCPU);
-	ck_assert_ptr_nonnull(strstr(c.message, "boot"));
-	vmm_run_state(&v, CPUPOLICY_RUN_INACTIVE);
-	client_resize(&c, &rig, "vm1", 5);
-	ck_assert_int_eq(c.error, HOST_MIGRATING);
-	vmm_close(&v);
-	vmm_connect(&v, &rig, 2);
-	v.flags = 0;
-	vmm_hello(&v);
-	vmm_register(&v);
-	client_resize(&c, &rig, "vm2", 5);
-	ck_assert_int_eq(c.error, HOST_NOT_NOTIFIABLE);
-	ck_assert_uint_eq(rig.job_new, 0);
-	vmm_close(&v);
-}
-END_TEST
-
-START_TEST(resize_on_a_full_disk)
-{
-	struct client c;
-	struct vmm v, again;
-
-	start();
-	vmm_start(&v, &rig, 1);
-	rig_fill_disk(true);
-	client_resize(&c, &rig, "vm1", 5);
-	rig_until(&rig, c.calls == 1);
-	ck_assert_int_eq(c.error, HOST_STORAGE);
-	ck_assert_str_ne(c.message, "");
-	/* as if never asked */
-	ck_assert_uint_eq(vmm_words(&v, CPUPOLICY_WORD_ENABLED), 0xf);
-	ck_assert_uint_eq(core("vm1")->desired, 4);
-	ck_assert_uint_eq(host_vm_desired_uid(host_find(rig.host, "vm1")), (uint32_t)-1);
-	ck_assert_uint_eq(rig.job_new, 0);
-	ck_assert_uint_eq(rig.job_removed, 0);
-	ck_assert_int_eq(vmm_ask(&v, 4).psci, CPUPOLICY_PSCI_DENIED);
-	/* room again: at once for who asks, whatever the back-off, which is 16 s and more by now */
-	for (int i = 0; i < 5; i++) {
-		client_resize(&c, &rig, "vm1", 5);
-		rig_until(&rig, c.calls == 1);
-		ck_assert_int_eq(c.error, HOST_STORAGE);
-	}
-	rig_fill_disk(false);
-	client_resize(&c, &rig, "vm1", 6);
-	rig_until(&rig, c.calls == 1);
-	ck_assert_int_eq(c.error, HOST_OK);
-	ck_assert_uint_eq(vmm_words(&v, CPUPOLICY_WORD_ENABLED), 0x3f);
-	restart();
-	vmm_reconnect(&again, &v);
-	vmm_hello(&again);
-	vmm_register(&again);
-	ck_assert_uint_eq(vmm_words(&again, CPUPOLICY_WORD_ENABLED), 0x3f);
-	vmm_close(&again);
-	vmm_close(&v);
-}
-END_TEST
-
-/* What the guest gave back stays given back, and is recorded as soon as the disk takes it. */
-START_TEST(reductions_hold_on_a_full_disk)
-{
-	struct client c;
-	struct vmm v, again;
-
-	start();
-	vmm_start(&v, &rig, 1);
-	rig_fill_disk(true);
-	vmm_event(&v, CPUPOLICY_EJECT, cpupolicy_eject, .vcpu = 3, .cause = CPUPOLICY_EJECT_GUEST);
-	rig_until(&rig, vmm_words(&v, CPUPOLICY_WORD_ENABLED) == 0x7);
-	ck_assert_uint_eq(vmm_ask(&v, 3).reason, CPUPOLICY_REASON_EJECTED);
-	/* by the time that this has failed, the write of the ejection has as well */
-	client_resize(&c, &rig, "vm1", 6);
-	rig_until(&rig, c.calls == 1);
-	ck_assert_int_eq(c.error, HOST_STORAGE);
-	ck_assert_uint_lt(core("vm1")->stored, core("vm1")->revision);
-	rig_fill_disk(false);
-	rig_until(&rig, core("vm1")->stored == core("vm1")->revision); /* the retry, by its timer */
-	ck_assert_uint_eq(vmm_words(&v, CPUPOLICY_WORD_ENABLED), 0x7);
-	restart();
-	ck_assert_uint_eq(core("vm1")->desired, 3);
-	vmm_reconnect(&again, &v);
-	vmm_hello(&again);
-	vmm_register(&again);
-	ck_assert_uint_eq(vmm_words(&again, CPUPOLICY_WORD_ENABLED), 0x7);
-	vmm_close(&again);
-	vmm_close(&v);
-}
-END_TEST
-
-START_TEST(deadline)
-{
-	struct vmm v;
-
-	rig.config->level.job_timeout = 50 * NSEC_PER_SEC / 1000;
-	start();
-	vmm_start(&v, &rig, 1);
-	resize("vm1", 5);
-	rig_until(&rig, rig.job_removed == 1);
-	ck_assert_int_eq(rig.last_removed.result, JOB_TIMEOUT);
-	/* it stands while the VM is paused */
-	resize("vm1", 6);
-	vmm_run_state(&v, CPUPOLICY_RUN_PAUSED);
-	ck_assert_uint_eq(vm_deadline(core("vm1")), UINT64_MAX);
-	vmm_run_state(&v, CPUPOLICY_RUN_RUNNING);
-	rig_until(&rig, rig.job_removed == 2);
-	ck_assert_int_eq(rig.last_removed.result, JOB_TIMEOUT);
-	vmm_close(&v);
-}
-END_TEST
-
 /* ---- the end of a VMM ---- */
 
 START_TEST(lost_and_ended)
 {
-	pid_t pid = make_process();
+	pid_t pid = rig_process();
 	struct vmm v;
 
-	start();
+	rig_start(&rig);
 	vmm_connect_as(&v, &rig, 1, 1000, pid);
 	vmm_hello(&v);
 	vmm_register(&v);
 	vmm_close(&v);
 	rig_until(&rig, !v.end->session);
-	ck_assert_int_eq(core("vm1")->link, VM_DISCONNECTED);
+	ck_assert_int_eq(rig_vm(&rig, "vm1")->link, VM_DISCONNECTED);
 	ck_assert_uint_eq(rig.removed, 0);
-	end_process(pid);
-	rig_until(&rig, !core("vm1"));
+	rig_end_process(pid);
+	rig_until(&rig, !rig_vm(&rig, "vm1"));
 	ck_assert_uint_eq(rig.removed, 1);
-	restart();
+	rig_restart(&rig);
 	ck_assert_uint_eq(host_count(rig.host), 0);
 }
 END_TEST
@@ -620,18 +338,18 @@ START_TEST(what_an_operator_asked_for_outlives_the_vm)
 	struct client c;
 	struct vmm v;
 
-	start();
+	rig_start(&rig);
 	vmm_start(&v, &rig, 1);
 	client_forget(&c, &rig, "vm1");
 	ck_assert_int_eq(c.error, HOST_VM_RUNNING);
-	resize("vm1", 5);
+	rig_resize(&rig, "vm1", 5);
 	vmm_event(&v, CPUPOLICY_UNREGISTER, cpupolicy_unregister, .cause = CPUPOLICY_UNREGISTER_SHUTDOWN);
 	vmm_close(&v);
-	ck_assert_int_eq(core("vm1")->link, VM_STOPPED);
+	ck_assert_int_eq(rig_vm(&rig, "vm1")->link, VM_STOPPED);
 	ck_assert_int_eq(rig.last_removed.result, JOB_DISCONNECTED);
-	rig_until(&rig, core("vm1")->stored == core("vm1")->revision);
-	restart();
-	ck_assert_int_eq(core("vm1")->link, VM_STOPPED);
+	rig_until(&rig, rig_vm(&rig, "vm1")->stored == rig_vm(&rig, "vm1")->revision);
+	rig_restart(&rig);
+	ck_assert_int_eq(rig_vm(&rig, "vm1")->link, VM_STOPPED);
 	/* its next start, under another name and larger */
 	vmm_connect(&v, &rig, 1);
 	strcpy(v.name, "renamed");
@@ -639,15 +357,15 @@ START_TEST(what_an_operator_asked_for_outlives_the_vm)
 	vmm_hello(&v);
 	vmm_register(&v);
 	ck_assert_uint_eq(vmm_words(&v, CPUPOLICY_WORD_ENABLED), 0x1f);
-	ck_assert_ptr_null(core("vm1"));
-	ck_assert_uint_eq(core("renamed")->possible, 8);
+	ck_assert_ptr_null(rig_vm(&rig, "vm1"));
+	ck_assert_uint_eq(rig_vm(&rig, "renamed")->possible, 8);
 	vmm_event(&v, CPUPOLICY_UNREGISTER, cpupolicy_unregister, .cause = CPUPOLICY_UNREGISTER_SHUTDOWN);
 	vmm_close(&v);
 	client_forget(&c, &rig, "renamed");
 	rig_until(&rig, c.calls == 1);
 	ck_assert_int_eq(c.error, HOST_OK);
 	ck_assert_uint_eq(host_count(rig.host), 0);
-	restart();
+	rig_restart(&rig);
 	ck_assert_uint_eq(host_count(rig.host), 0);
 }
 END_TEST
@@ -657,12 +375,12 @@ START_TEST(resize_of_a_stopped_vm)
 {
 	struct vmm v;
 
-	start();
+	rig_start(&rig);
 	vmm_start(&v, &rig, 1);
-	resize("vm1", 5);
+	rig_resize(&rig, "vm1", 5);
 	vmm_event(&v, CPUPOLICY_UNREGISTER, cpupolicy_unregister, .cause = CPUPOLICY_UNREGISTER_SHUTDOWN);
 	vmm_close(&v);
-	resize("vm1", 2);
+	rig_resize(&rig, "vm1", 2);
 	vmm_start(&v, &rig, 1);
 	ck_assert_uint_eq(vmm_words(&v, CPUPOLICY_WORD_ENABLED), 0x3);
 	vmm_close(&v);
@@ -675,9 +393,9 @@ START_TEST(forgotten_with_writes_under_way)
 	struct client first, second, forget;
 	struct vmm v;
 
-	start();
+	rig_start(&rig);
 	vmm_start(&v, &rig, 1);
-	resize("vm1", 5);
+	rig_resize(&rig, "vm1", 5);
 	vmm_event(&v, CPUPOLICY_UNREGISTER, cpupolicy_unregister, .cause = CPUPOLICY_UNREGISTER_SHUTDOWN);
 	vmm_close(&v);
 	client_resize(&first, &rig, "vm1", 3);
@@ -688,17 +406,17 @@ START_TEST(forgotten_with_writes_under_way)
 	ck_assert_int_eq(second.error, HOST_NO_SUCH_VM);
 	client_resize(&first, &rig, "vm1", 3);
 	ck_assert_int_eq(first.error, HOST_NO_SUCH_VM);
-	restart();
+	rig_restart(&rig);
 	ck_assert_uint_eq(host_count(rig.host), 0);
 }
 END_TEST
 
 START_TEST(vmm_that_ended_while_the_daemon_was_away)
 {
-	pid_t pid = make_process(), other_pid = make_process();
+	pid_t pid = rig_process(), other_pid = rig_process();
 	struct vmm v, other;
 
-	start();
+	rig_start(&rig);
 	vmm_connect_as(&v, &rig, 1, 1000, pid);
 	vmm_hello(&v);
 	vmm_register(&v);
@@ -706,214 +424,14 @@ START_TEST(vmm_that_ended_while_the_daemon_was_away)
 	vmm_hello(&other);
 	vmm_register(&other);
 	rig_stop(&rig);
-	end_process(pid);
+	rig_end_process(pid);
 	rig_start(&rig);
-	ck_assert_ptr_null(core("vm1"));
-	ck_assert_int_eq(core("vm2")->link, VM_DISCONNECTED);
-	end_process(other_pid); /* watched by the new daemon as by the old */
-	rig_until(&rig, !core("vm2"));
+	ck_assert_ptr_null(rig_vm(&rig, "vm1"));
+	ck_assert_int_eq(rig_vm(&rig, "vm2")->link, VM_DISCONNECTED);
+	rig_end_process(other_pid); /* watched by the new daemon as by the old */
+	rig_until(&rig, !rig_vm(&rig, "vm2"));
 	vmm_close(&v);
 	vmm_close(&other);
-}
-END_TEST
-
-/* ---- migration on this host ---- */
-
-static void join(struct vmm *target, const struct vmm *source)
-{
-	vmm_reconnect(target, source);
-	target->flags |= CPUPOLICY_REG_INCOMING;
-	target->run_state = CPUPOLICY_RUN_INACTIVE;
-	vmm_hello(target);
-	vmm_register(target);
-}
-
-static void check_silent(struct vmm *v)
-{
-	ck_assert_uint_eq(vmm_words(v, CPUPOLICY_WORD_ENABLED | CPUPOLICY_WORD_VERDICT_MASK), 0);
-	ck_assert_uint_eq(vmm_ask(v, 1).reason, CPUPOLICY_REASON_INACTIVE);
-}
-
-START_TEST(migration)
-{
-	struct vmm source, target;
-
-	start();
-	vmm_start(&source, &rig, 1);
-	resize("vm1", 5);
-	plug(&source, 4);
-	join(&target, &source);
-	ck_assert_uint_eq(target.enabled, 0);
-	check_silent(&target);
-	ck_assert(host_vm_has_incoming(host_find(rig.host, "vm1")));
-	ck_assert_uint_eq(host_count(rig.host), 1);
-	ck_assert_int_eq(vmm_ask(&source, 4).psci, CPUPOLICY_PSCI_SUCCESS);
-	/* the state arrives: two vCPUs run */
-	target.vcpus[1] = CPUPOLICY_VCPU_ONLINE;
-	vmm_power(&target, 1, CPUPOLICY_POWER_ON);
-	ck_assert(!(core("vm1")->vcpus[1].flags & VCPU_ONLINE));
-	vmm_run_state(&source, CPUPOLICY_RUN_INACTIVE);
-	rig_until(&rig, vmm_words(&target, CPUPOLICY_WORD_ENABLED) == 0x1f);
-	check_silent(&source);
-	vmm_run_state(&target, CPUPOLICY_RUN_RUNNING);
-	ck_assert(core("vm1")->vcpus[1].flags & VCPU_ONLINE);
-	ck_assert_uint_eq(core("vm1")->epoch, 2);
-	ck_assert_uint_eq(cpupolicy_page_epoch(cpupolicy_page_load_head(target.page)), 2);
-	ck_assert_int_eq(vmm_ask(&target, 4).psci, CPUPOLICY_PSCI_SUCCESS);
-	ck_assert(!host_vm_has_incoming(host_find(rig.host, "vm1")));
-	/* the source's end is nothing to the VM, whatever it calls it */
-	vmm_event(&source, CPUPOLICY_UNREGISTER, cpupolicy_unregister, .cause = CPUPOLICY_UNREGISTER_SHUTDOWN);
-	ck_assert_int_eq(core("vm1")->link, VM_CONNECTED);
-	ck_assert_int_eq(vmm_ask(&target, 4).psci, CPUPOLICY_PSCI_SUCCESS);
-	vmm_close(&source);
-	vmm_close(&target);
-}
-END_TEST
-
-/* The new epoch is committed before the page of the target speaks. */
-START_TEST(migration_on_a_full_disk)
-{
-	struct vmm source, target;
-
-	start();
-	vmm_start(&source, &rig, 1);
-	join(&target, &source);
-	rig_fill_disk(true);
-	vmm_run_state(&source, CPUPOLICY_RUN_INACTIVE);
-	vmm_run_state(&target, CPUPOLICY_RUN_RUNNING);
-	ck_assert_uint_eq(vmm_words(&source, CPUPOLICY_WORD_ENABLED), 0);
-	ck_assert_uint_eq(vmm_words(&target, CPUPOLICY_WORD_ENABLED), 0);
-	rig_fill_disk(false);
-	rig_until(&rig, vmm_words(&target, CPUPOLICY_WORD_ENABLED) == 0xf);
-	vmm_close(&source);
-	vmm_close(&target);
-}
-END_TEST
-
-START_TEST(migration_that_is_given_up)
-{
-	struct vmm source, target, second;
-
-	start();
-	vmm_start(&source, &rig, 1);
-	join(&target, &source);
-	vmm_reconnect(&second, &source);
-	second.flags |= CPUPOLICY_REG_INCOMING;
-	vmm_hello(&second);
-	vmm_send_register(&second);
-	vmm_expect_error(&second, CPUPOLICY_ERROR_BUSY);
-	vmm_close(&second);
-	vmm_run_state(&source, CPUPOLICY_RUN_PAUSED);
-	vmm_run_state(&source, CPUPOLICY_RUN_RUNNING);
-	check_silent(&target);
-	vmm_close(&target);
-	rig_until(&rig, !target.end->session);
-	ck_assert(!host_vm_has_incoming(host_find(rig.host, "vm1")));
-	ck_assert_int_eq(core("vm1")->link, VM_CONNECTED);
-	ck_assert_int_eq(vmm_ask(&source, 1).psci, CPUPOLICY_PSCI_SUCCESS);
-	resize("vm1", 5);
-	vmm_close(&source);
-}
-END_TEST
-
-START_TEST(incoming_without_the_token)
-{
-	struct vmm source, target;
-
-	start();
-	vmm_start(&source, &rig, 1);
-	vmm_reconnect(&target, &source);
-	target.flags |= CPUPOLICY_REG_INCOMING;
-	target.token[0] ^= 1;
-	vmm_hello(&target);
-	vmm_send_register(&target);
-	vmm_expect_error(&target, CPUPOLICY_ERROR_IDENTITY);
-	ck_assert_int_eq(vmm_ask(&source, 1).psci, CPUPOLICY_PSCI_SUCCESS);
-	vmm_close(&source);
-	vmm_close(&target);
-}
-END_TEST
-
-/* Each way in which a source ends hands the VM over, but for one: a source that only lost us may still run it. */
-START_TEST(end_of_the_source)
-{
-	pid_t pid = make_process();
-	struct vmm source, target;
-
-	start();
-	vmm_connect_as(&source, &rig, 1, 1000, pid);
-	vmm_hello(&source);
-	vmm_register(&source);
-	join(&target, &source);
-	switch (_i) {
-	case 0:
-		vmm_event(&source, CPUPOLICY_UNREGISTER, cpupolicy_unregister,
-			  .cause = CPUPOLICY_UNREGISTER_MIGRATED);
-		break;
-	case 1:
-		vmm_event(&source, CPUPOLICY_UNREGISTER, cpupolicy_unregister,
-			  .cause = CPUPOLICY_UNREGISTER_SHUTDOWN);
-		break;
-	case 2:
-		vmm_close(&source);
-		rig_until(&rig, !source.end->session);
-		ck_assert_int_eq(core("vm1")->link, VM_DISCONNECTED);
-		check_silent(&target);
-		break;
-	case 3:
-		break;
-	}
-	end_process(pid);
-	vmm_close(&source);
-	rig_until(&rig, vmm_words(&target, CPUPOLICY_WORD_ENABLED) == 0xf);
-	ck_assert_int_eq(core("vm1")->link, VM_CONNECTED);
-	ck_assert_int_eq(host_vm_peer(host_find(rig.host, "vm1"))->pid, getpid());
-	vmm_close(&target);
-}
-END_TEST
-
-/* It has the token, and it comes back: not as who runs the VM. */
-START_TEST(former_source_comes_back)
-{
-	struct vmm source, target, again;
-
-	start();
-	vmm_start(&source, &rig, 1);
-	join(&target, &source);
-	vmm_run_state(&source, CPUPOLICY_RUN_INACTIVE);
-	vmm_run_state(&target, CPUPOLICY_RUN_RUNNING);
-	rig_until(&rig, vmm_words(&target, CPUPOLICY_WORD_ENABLED) == 0xf);
-	vmm_close(&source);
-	vmm_reconnect(&again, &source);
-	again.run_state = CPUPOLICY_RUN_INACTIVE;
-	vmm_hello(&again);
-	vmm_register(&again);
-	check_silent(&again);
-	ck_assert_int_eq(vmm_ask(&target, 1).psci, CPUPOLICY_PSCI_SUCCESS);
-	/* and back home */
-	vmm_run_state(&target, CPUPOLICY_RUN_INACTIVE);
-	vmm_run_state(&again, CPUPOLICY_RUN_RUNNING);
-	rig_until(&rig, vmm_words(&again, CPUPOLICY_WORD_ENABLED) == 0xf);
-	check_silent(&target);
-	vmm_close(&target);
-	vmm_close(&again);
-}
-END_TEST
-
-START_TEST(migrated_away)
-{
-	struct vmm v;
-
-	start();
-	vmm_start(&v, &rig, 1);
-	resize("vm1", 5);
-	vmm_event(&v, CPUPOLICY_UNREGISTER, cpupolicy_unregister, .cause = CPUPOLICY_UNREGISTER_MIGRATED);
-	ck_assert_ptr_null(core("vm1"));
-	ck_assert_uint_eq(rig.removed, 1);
-	ck_assert_int_eq(rig.last_removed.result, JOB_DISCONNECTED);
-	restart();
-	ck_assert_uint_eq(host_count(rig.host), 0);
-	vmm_close(&v);
 }
 END_TEST
 
@@ -937,25 +455,11 @@ int main(void)
 	tcase_add_test(tc, verdicts_and_their_record);
 	tcase_add_test(tc, rate_of_cpu_on);
 	tcase_add_test(tc, observe_records_and_allows);
-	tcase_add_test(tc, growth);
-	tcase_add_test(tc, accepted_survives);
-	tcase_add_test(tc, superseded);
-	tcase_add_test(tc, refused_resizes);
-	tcase_add_test(tc, resize_on_a_full_disk);
-	tcase_add_test(tc, reductions_hold_on_a_full_disk);
-	tcase_add_test(tc, deadline);
 	tcase_add_test(tc, lost_and_ended);
 	tcase_add_test(tc, what_an_operator_asked_for_outlives_the_vm);
 	tcase_add_test(tc, resize_of_a_stopped_vm);
 	tcase_add_test(tc, forgotten_with_writes_under_way);
 	tcase_add_test(tc, vmm_that_ended_while_the_daemon_was_away);
-	tcase_add_test(tc, migration);
-	tcase_add_test(tc, migration_on_a_full_disk);
-	tcase_add_test(tc, migration_that_is_given_up);
-	tcase_add_test(tc, incoming_without_the_token);
-	tcase_add_loop_test(tc, end_of_the_source, 0, 4);
-	tcase_add_test(tc, former_source_comes_back);
-	tcase_add_test(tc, migrated_away);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);

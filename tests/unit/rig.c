@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -104,6 +105,36 @@ void rig_stop(struct rig *rig)
 	rig->hub = session_hub_free(rig->hub);
 	rig->store = store_close(rig->store);
 	rig->loop = loop_free(rig->loop);
+}
+
+void rig_restart(struct rig *rig)
+{
+	rig_stop(rig);
+	rig_start(rig);
+}
+
+const struct vm *rig_vm(struct rig *rig, const char *name)
+{
+	const struct host_vm *vm = host_find(rig->host, name);
+
+	return vm ? host_vm_core(vm) : NULL;
+}
+
+pid_t rig_process(void)
+{
+	pid_t pid = fork();
+
+	ck_assert_int_ge(pid, 0);
+	if (pid == 0)
+		for (;;)
+			pause();
+	return pid;
+}
+
+void rig_end_process(pid_t pid)
+{
+	ck_assert_int_eq(kill(pid, SIGKILL), 0);
+	ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
 }
 
 static void remove_directory(const char *path)
@@ -328,7 +359,10 @@ uint32_t vmm_send_register(struct vmm *vmm)
 		struct cpupolicy_register head;
 		struct cpupolicy_vcpu vcpus[CPUPOLICY_MAX_VCPUS];
 	} m = {
-		.head = {.flags = vmm->flags, .possible = vmm->possible, .boot = vmm->boot, .run_state = vmm->run_state},
+		.head = {.flags = vmm->flags,
+			 .possible = vmm->possible,
+			 .boot = vmm->boot,
+			 .run_state = vmm->run_state},
 	};
 
 	memcpy(m.head.uuid, vmm->uuid, sizeof(m.head.uuid));
@@ -336,8 +370,7 @@ uint32_t vmm_send_register(struct vmm *vmm)
 	memcpy(m.head.name, vmm->name, sizeof(m.head.name));
 	for (uint32_t i = 0; i < vmm->possible; i++)
 		m.vcpus[i] = (struct cpupolicy_vcpu){.mpidr = i, .flags = vmm->vcpus[i]};
-	return vmm_send(vmm, CPUPOLICY_REGISTER, 0, &m,
-			sizeof(m.head) + vmm->possible * sizeof(struct cpupolicy_vcpu));
+	return vmm_send(vmm, CPUPOLICY_REGISTER, 0, &m, sizeof(m.head) + vmm->possible * sizeof(struct cpupolicy_vcpu));
 }
 
 static void keep_descriptors(struct vmm *vmm, struct msghdr *message)
@@ -517,6 +550,13 @@ uint32_t vmm_generation(const struct vmm *vmm)
 	return cpupolicy_page_generation(cpupolicy_page_load_head(vmm->page));
 }
 
+void vmm_plug(struct vmm *vmm, uint32_t vcpu)
+{
+	rig_until(vmm->rig, vmm_words(vmm, CPUPOLICY_WORD_ENABLED) >> vcpu & 1);
+	vmm_confirm(vmm);
+	vmm_event(vmm, CPUPOLICY_OST, cpupolicy_ost, .vcpu = vcpu, .event = 1, .status = 0);
+}
+
 void vmm_start(struct vmm *vmm, struct rig *rig, uint8_t id)
 {
 	vmm_connect(vmm, rig, id);
@@ -548,4 +588,13 @@ void client_forget(struct client *c, struct rig *rig, const char *vm)
 {
 	*c = (struct client){0};
 	host_forget(rig->host, vm, 500, on_answer, c);
+}
+
+void rig_resize(struct rig *rig, const char *vm, uint32_t count)
+{
+	struct client c;
+
+	client_resize(&c, rig, vm, count);
+	rig_until(rig, c.calls == 1);
+	ck_assert_msg(c.error == HOST_OK, "%s", c.message);
 }

@@ -3,9 +3,9 @@
 #define TESTS_RIG_H
 
 /*
- * A daemon without its listener and bus, in this thread: loop, store in a directory of its own, host, sessions over socket
- * pairs; and VMMs at the other ends that send what the test says. Whatever waits runs the loop, and fails the test after
- * a deadline.
+ * A daemon without its listener and bus, in this thread: loop, store in a directory of its own, host, sessions over
+ * socket pairs; and VMMs at the other ends that send what the test says. Whatever waits runs the loop, and fails the
+ * test after a deadline.
  */
 
 #include <stdbool.h>
@@ -51,7 +51,15 @@ void rig_open(struct rig *rig);
 void rig_start(struct rig *rig);
 /* As the daemon's end does, or as its death: what is on disk is there, and nothing else. */
 void rig_stop(struct rig *rig);
+void rig_restart(struct rig *rig);
 void rig_close(struct rig *rig);
+/* NULL: there is none. */
+const struct vm *rig_vm(struct rig *rig, const char *name);
+/* As a client does, to the answer, which must be good. */
+void rig_resize(struct rig *rig, const char *vm, uint32_t count);
+/* A process that does nothing, to be a VMM's; and its end. */
+pid_t rig_process(void);
+void rig_end_process(pid_t pid);
 /* One turn of the loop that does not wait. */
 void rig_turn(struct rig *rig);
 void rig_expired(const char *condition, const char *file, int line);
@@ -126,6 +134,8 @@ void vmm_run_state(struct vmm *vmm, uint32_t state);
 /* A bit for each vCPU whose page word has this flag. */
 uint64_t vmm_words(const struct vmm *vmm, uint64_t flag);
 uint32_t vmm_generation(const struct vmm *vmm);
+/* The guest acknowledges the vCPU as soon as the page grants it. */
+void vmm_plug(struct vmm *vmm, uint32_t vcpu);
 /* The whole life up to the first confirmation. */
 void vmm_start(struct vmm *vmm, struct rig *rig, uint8_t id);
 
