@@ -152,7 +152,7 @@ void host_vm_remove(struct host_vm *vm, const char *why)
 	host->removed = vm;
 	host_vm_hold(vm);
 	close_sessions(vm, why);
-	host_client_failed(vm, HOST_NO_SUCH_VM, "the VM has ended");
+	host_client_failed(vm, UINT64_MAX, HOST_NO_SUCH_VM, "the VM has ended");
 	host_index_remove(&host->index, vm);
 	host_notice_drop(vm);
 	host_registration_unwatch(vm);

@@ -74,9 +74,9 @@ void host_client_durable(struct host_vm *vm)
 	}
 }
 
-void host_client_failed(struct host_vm *vm, enum host_error error, const char *why)
+void host_client_failed(struct host_vm *vm, uint64_t change, enum host_error error, const char *why)
 {
-	struct host_request *request = take_requests(vm, UINT64_MAX);
+	struct host_request *request = take_requests(vm, change);
 
 	while (request) {
 		struct host_request *next = request->next;

@@ -180,7 +180,7 @@ struct host_vm *host_lookup(struct host *host, const char *name_or_uuid);
 
 /* The write that session awaits has ended: answer, publish, or refuse. */
 void host_registration_durable(struct host_vm *vm);
-void host_registration_not_durable(struct host_vm *vm, const char *why);
+void host_registration_not_durable(struct host_vm *vm, uint64_t change, const char *why);
 /* Hangs up: the link is told, the session is freed. */
 void host_session_close(struct host_session *session, const char *why);
 /* The migration target takes over, if there is one. */
@@ -216,7 +216,8 @@ void host_record_delete(struct host_vm *vm);
 /* ---- host_client.c ---- */
 
 void host_client_durable(struct host_vm *vm);
-void host_client_failed(struct host_vm *vm, enum host_error error, const char *why);
+/* Those that await nothing beyond `change`. */
+void host_client_failed(struct host_vm *vm, uint64_t change, enum host_error error, const char *why);
 
 /* ---- host_notice.c ---- */
 

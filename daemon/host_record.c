@@ -149,13 +149,25 @@ static void succeeded(struct host_vm *vm, uint64_t change)
 		write_now(vm);
 }
 
-static void failed(struct host_vm *vm, const char *why)
+static bool somebody_waits(const struct host_vm *vm)
+{
+	return vm->requests || (vm->live && vm->live->reply_due);
+}
+
+/* Whoever awaits a later change is not part of this failure: their turn is next, and at once. */
+static void failed(struct host_vm *vm, uint64_t change, const char *why)
 {
 	log_failure(vm, why);
-	vm->desired_uid = vm->record.durable_desired_uid;
-	retry_later(vm);
-	host_client_failed(vm, HOST_STORAGE, why);
-	host_registration_not_durable(vm, why);
+	host_client_failed(vm, change, HOST_STORAGE, why);
+	host_registration_not_durable(vm, change, why);
+	if (!may_write(vm))
+		return;
+	if (!vm->requests)
+		vm->desired_uid = vm->record.durable_desired_uid;
+	if (somebody_waits(vm))
+		write_now(vm);
+	else
+		retry_later(vm);
 }
 
 static void finish(struct host_vm *vm, int error, const char *why)
@@ -179,7 +191,7 @@ static void finish(struct host_vm *vm, int error, const char *why)
 	effects = vm_stored(vm->core, record->revision, error == 0, enabled, loop_now(vm->host->loop));
 	host_effect_apply(vm, effects);
 	if (error < 0)
-		failed(vm, why);
+		failed(vm, change, why);
 	else
 		succeeded(vm, change);
 	host_vm_release(vm);

@@ -568,13 +568,13 @@ void host_registration_durable(struct host_vm *vm)
 	joined(vm, s);
 }
 
-void host_registration_not_durable(struct host_vm *vm, const char *why)
+void host_registration_not_durable(struct host_vm *vm, uint64_t change, const char *why)
 {
 	struct host_session *s = vm->live;
 	char sentence[CPUPOLICY_ERROR_SIZE];
 	bool unborn;
 
-	if (!s || !s->reply_due)
+	if (!s || !s->reply_due || s->awaits > change)
 		return;
 	unborn = s->starts;
 	vm->live = NULL;

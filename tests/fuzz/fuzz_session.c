@@ -95,6 +95,7 @@ static struct {
 	struct connection connections[CONNECTIONS];
 	uint8_t tokens[VMS][CPUPOLICY_TOKEN_SIZE];
 	uint32_t asks;
+	uint8_t announced[4096 / 8]; /* jobs, by number */
 	bool only_asked; /* since the last turn nothing was sent but ASKs */
 	const uint8_t *data;
 	size_t size;
@@ -500,6 +501,24 @@ static void run_command(void)
 	}
 }
 
+/* ---- what clients are told ---- */
+
+static void on_job_new(struct host_vm *vm, const struct job *job, void *userdata)
+{
+	must(job->id < 8 * sizeof(f.announced));
+	f.announced[job->id / 8] |= (uint8_t)(1u << job->id % 8);
+}
+
+/* Nobody hears of the end of a job that was refused, or not told of. */
+static void on_job_removed(struct host_vm *vm, const struct job *job, void *userdata)
+{
+	must(f.announced[job->id / 8] >> job->id % 8 & 1);
+	must(job->result != JOB_RUNNING);
+	f.announced[job->id / 8] &= (uint8_t)~(1u << job->id % 8);
+}
+
+static const struct host_observer observer = {.job_new = on_job_new, .job_removed = on_job_removed};
+
 /* ---- one run ---- */
 
 static void set_options(uint8_t options)
@@ -541,6 +560,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	set_options(take());
 	must(store_open(&f.store, f.loop, "", &error) == 0);
 	must(host_new(&f.host, f.loop, f.store, f.config) == 0);
+	host_observe(f.host, &observer, NULL);
+	memset(f.announced, 0, sizeof(f.announced));
 	must(session_hub_new(&f.hub, f.loop, f.host, f.config) == 0);
 	while (f.size > 0)
 		run_command();

@@ -216,6 +216,7 @@ START_TEST(reductions_hold_on_a_full_disk)
 	rig_fill_disk(false);
 	rig_until(&rig, rig_vm(&rig, "vm1")->stored == rig_vm(&rig, "vm1")->revision); /* the retry, by its timer */
 	ck_assert_uint_eq(vmm_words(&v, CPUPOLICY_WORD_ENABLED), 0x7);
+	ck_assert_uint_eq(rig.job_new, 0);
 	rig_restart(&rig);
 	ck_assert_uint_eq(rig_vm(&rig, "vm1")->desired, 3);
 	vmm_reconnect(&again, &v);
