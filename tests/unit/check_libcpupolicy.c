@@ -340,6 +340,7 @@ END_TEST
 
 START_TEST(abandoned_and_replaced_asks_are_not_answered)
 {
+	struct cpupolicy_verdict rate = {DENIED, CPUPOLICY_REASON_RATE};
 	struct cpupolicy_verdict granted = {SUCCESS, CPUPOLICY_REASON_GRANTED};
 
 	fake_store(f, 4, asking(false));
@@ -352,7 +353,7 @@ START_TEST(abandoned_and_replaced_asks_are_not_answered)
 	expect_answer(2, 4, CPUPOLICY_ANSWER_ASKED, CPUPOLICY_REASON_NONE);
 	fake_expect(f, CPUPOLICY_ASK);
 	expect_answer(2, 5, CPUPOLICY_ANSWER_ASKED, CPUPOLICY_REASON_NONE);
-	fake_reply(f, &granted);
+	fake_reply(f, &rate);
 	fake_expect(f, CPUPOLICY_ASK);
 	ck_assert_uint_eq(f->m.ask.vcpu, 5);
 	fake_reply(f, &granted);

@@ -97,6 +97,28 @@ START_TEST(a_registration_says_who_and_what)
 }
 END_TEST
 
+static unsigned count_inherited(void)
+{
+	unsigned n = 0;
+
+	for (int fd = 0; fd < 1024; fd++) {
+		int flags = fcntl(fd, F_GETFD);
+
+		n += flags >= 0 && !(flags & FD_CLOEXEC);
+	}
+	return n;
+}
+
+START_TEST(nothing_is_left_to_programs_that_are_executed)
+{
+	unsigned inherited = count_inherited();
+
+	start();
+	fake_register(f);
+	ck_assert_uint_eq(count_inherited(), inherited);
+}
+END_TEST
+
 START_TEST(without_the_feature_nobody_is_asked)
 {
 	struct cpupolicy_page_word w = fake_granted(1);
@@ -591,6 +613,7 @@ static Suite *make_suite(void)
 	tcase_set_timeout(tcase, 60);
 	tcase_add_checked_fixture(tcase, setup, teardown);
 	tcase_add_test(tcase, a_registration_says_who_and_what);
+	tcase_add_test(tcase, nothing_is_left_to_programs_that_are_executed);
 	tcase_add_test(tcase, without_the_feature_nobody_is_asked);
 	tcase_add_test(tcase, replies_may_come_in_pieces);
 	tcase_add_test(tcase, what_happens_meanwhile_is_told_after_the_registration);
