@@ -6,7 +6,7 @@
 #   Image       Debian 13's arm64 kernel (Linux 6.12), an EFI image
 #   Image-6.1   Debian 12's, a guest that cannot register a vCPU after boot
 #   QEMU_EFI.fd UEFI: on Arm, ACPI needs it
-#   initrd      busybox, image/init and guesttool
+#   initrd      busybox, image/init, guesttool and kexec-jump
 #   psci.elf    a guest without a kernel that issues single PSCI calls, for -kernel (device tree)
 #   psci.bin    the same for -bios: a machine with firmware, to QEMU, and so one with ACPI
 #
@@ -139,9 +139,11 @@ unpack trixie qemu-efi-aarch64
 cp "$tmp/root-qemu-efi-aarch64/usr/share/qemu-efi-aarch64/QEMU_EFI.fd" "$tmp/out/"
 unpack trixie busybox-static
 
-say "compiling guesttool and psci.elf"
-"${cross}gcc" -std=gnu11 -O2 -Wall -Wextra -Werror -static -s \
-	-o "$tmp/guesttool" "$here/image/guesttool.c"
+say "compiling the guest's programs"
+for program in guesttool kexec-jump; do
+	"${cross}gcc" -std=gnu11 -O2 -Wall -Wextra -Werror -static -s \
+		-o "$tmp/$program" "$here/image/$program.c"
+done
 # bare NAME ADDRESS: psci.c linked to run from there
 bare() {
 	"${cross}gcc" -std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -nostdlib -static \
@@ -159,7 +161,7 @@ root=$tmp/initramfs
 mkdir -p "$root"/{bin,dev,proc,sys,tmp}
 cp "$tmp/root-busybox-static/usr/bin/busybox" "$root/bin/" 2>/dev/null ||
 	cp "$tmp/root-busybox-static/bin/busybox" "$root/bin/"
-cp "$tmp/guesttool" "$root/bin/"
+cp "$tmp/guesttool" "$tmp/kexec-jump" "$root/bin/"
 install -m 0755 "$here/image/init" "$root/init"
 install -m 0755 "$here/image/uevent" "$root/bin/on-uevent"
 (cd "$root" && find . -print0 | LC_ALL=C sort -z |

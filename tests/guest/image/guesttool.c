@@ -1,20 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What the test guest's shell cannot do: SCHED_DEADLINE tasks (the kernel's reason to refuse an
- * eject), kexec, and a proof that SVE and the PMU work on one given vCPU.
+ * eject), and a proof that SVE and the PMU work on one given vCPU.
  */
 
 #define _GNU_SOURCE
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/perf_event.h>
 #include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/reboot.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -29,10 +27,6 @@ struct deadline_attr {
 	uint32_t priority;
 	uint64_t runtime, deadline, period;
 };
-
-#ifndef LINUX_REBOOT_CMD_KEXEC
-#define LINUX_REBOOT_CMD_KEXEC 0x45584543
-#endif
 
 static int failed(const char *what)
 {
@@ -91,19 +85,6 @@ static int cmd_deadline(const char *count)
 	return 0;
 }
 
-static int cmd_kexec(const char *image, const char *initrd, const char *cmdline)
-{
-	int kernel = open(image, O_RDONLY), ramdisk = open(initrd, O_RDONLY);
-
-	if (kernel < 0 || ramdisk < 0)
-		return failed("open");
-	if (syscall(SYS_kexec_file_load, kernel, ramdisk, strlen(cmdline) + 1, cmdline, 0UL) < 0)
-		return failed("kexec_file_load");
-	sync();
-	syscall(SYS_reboot, 0xfee1dead, 0x28121969, LINUX_REBOOT_CMD_KEXEC, NULL);
-	return failed("reboot");
-}
-
 /* The vector length, and a sum that only comes out right when all lanes are computed and kept. */
 static int cmd_sve(const char *cpu)
 {
@@ -160,12 +141,10 @@ int main(int argc, char **argv)
 {
 	if (argc == 3 && !strcmp(argv[1], "deadline"))
 		return cmd_deadline(argv[2]);
-	if (argc == 5 && !strcmp(argv[1], "kexec"))
-		return cmd_kexec(argv[2], argv[3], argv[4]);
 	if (argc == 3 && !strcmp(argv[1], "sve"))
 		return cmd_sve(argv[2]);
 	if (argc == 3 && !strcmp(argv[1], "pmu"))
 		return cmd_pmu(argv[2]);
-	fprintf(stderr, "usage: guesttool deadline COUNT | kexec IMAGE INITRD CMDLINE | sve CPU | pmu CPU\n");
+	fprintf(stderr, "usage: guesttool deadline COUNT | sve CPU | pmu CPU\n");
 	return 2;
 }

@@ -128,6 +128,24 @@ def linux_options(images=None, append="", kernel="Image", initrd=None, firmware=
             "-serial", "chardev:console", "-serial", "chardev:channel"]
 
 
+def append_files(initrd, path, files):
+    """Writes `path`: the initramfs `initrd` with these files besides."""
+    data = initrd.read_bytes()
+    with open(path, "wb") as out:
+        out.write(data + b"\0" * (-len(data) % 512))
+
+        def member(name, mode, data):
+            name = name.encode() + b"\0"
+            out.write(b"070701" + b"".join(b"%08x" % n for n in (
+                0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name), 0)))
+            for part in (name, data):
+                out.write(part)
+                out.write(b"\0" * (-out.tell() % 4))
+        for name, data in files.items():
+            member(name, 0o100644, data)
+        member("TRAILER!!!", 0, b"")
+
+
 def psci_options(images=None, firmware=False):
     """The guest without a kernel; `firmware` runs it as firmware, which gives the machine ACPI."""
     images = pathlib.Path(images or paths.guest_images())
