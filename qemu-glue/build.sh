@@ -26,6 +26,8 @@ readonly KEEP=5
 readonly OPTIONS=(
 	--target-list=aarch64-softmmu
 	--without-default-features
+	--without-default-devices
+	--with-devices-aarch64=cpupolicy
 	--enable-tcg
 	--enable-fdt=system
 	--enable-seccomp
@@ -33,6 +35,7 @@ readonly OPTIONS=(
 	--disable-docs
 	--disable-guest-agent
 	--disable-install-blobs
+	--disable-debug-info
 	--python=/usr/bin/python3
 )
 
@@ -306,6 +309,8 @@ build()
 	local variant=$1 work=$2 stage
 
 	stage=$(mktemp -d "$work/stage.XXXXXX")
+	mkdir -p "$stage/configs/devices/aarch64-softmmu"
+	cp "$glue/devices.mak" "$stage/configs/devices/aarch64-softmmu/cpupolicy.mak"
 	[ "$variant" = stock ] || stage_overlay "$work" "$stage"
 	lay_overlay "$work" "$stage"
 	rm -rf "$stage"
@@ -334,6 +339,7 @@ key()
 {
 	{
 		printf '%s\n' "$1" "$2" "${OPTIONS[@]}"
+		cat "$glue/devices.mak"
 		[ "$1" = stock ] || (cd "$glue" &&
 			sha256sum hw/*.[ch] hw/meson.build qapi/*.json "patches/$SERIES"/*.patch ../proto/*.[ch])
 	} | sha256sum | cut -c 1-16
