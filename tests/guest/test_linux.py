@@ -2,14 +2,13 @@
 """An unmodified Linux 6.12 guest, with its own kernel as witness. One guest serves all tests of
 this file, under QEMU's own system call filter, and each test leaves it as it found it."""
 
-import subprocess
 import threading
 
 import pytest
 
-from cpupolicy_test import paths
 from cpupolicy_test.fixtures import Lab, temporary_directory
 from cpupolicy_test.guest import SYS
+from cpupolicy_test.qemu import disk_options
 from cpupolicy_test.wait import wait_for
 
 SANDBOX = ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
@@ -24,13 +23,9 @@ def machine():
     with temporary_directory() as directory:
         lab = Lab(directory)
         try:
-            disk = directory / "disk.qcow2"
-            subprocess.run([paths.qemu_img(), "create", "-q", "-f", "qcow2", disk, "2G"],
-                           check=True)
             host = lab.host()
-            made = lab.linux(host, append=ARGUMENTS, extra=[
-                *SANDBOX, "-blockdev",
-                f"driver=qcow2,node-name=disk,file.driver=file,file.filename={disk}"])
+            made = lab.linux(host, append=ARGUMENTS,
+                             extra=[*SANDBOX, *disk_options(directory / "disk")])
             made.host, made.lab = host, lab
             made.wait_boot()
             yield made
@@ -212,22 +207,20 @@ def test_fail_static(machine, guest):
 
 
 def test_snapshot_is_reconciled_with_what_is_granted_now(machine, guest):
-    host, qmp = machine.host, machine.qmp
+    host = machine.host
     add_cpu4(machine)
     assert guest.tables() == SECOND
     guest.run("echo snapshot >/tmp/mark")
-    qmp.job("snapshot-save", "save", tag="s", vmstate="disk", devices=["disk"])
+    machine.save("online")
     assert resize(machine, 4)["result"] == "done"
     assert guest.tables() == FIRST
 
-    guest.allow_eject(True)
     guest.run("rm /tmp/mark")
-    qmp.execute("stop")
-    qmp.job("snapshot-load", "load", tag="s", vmstate="disk", devices=["disk"])
+    machine.load("online", run=False)
     # The VM is stopped still: nothing has been given back.
     host.wait_prop("linux", "OverdueSet", "4")
     assert host.get("linux", "EnabledSet") == "0-3"
-    qmp.execute("cont")
+    machine.qmp.execute("cont")
     guest.wait_tables(**FIRST)  # it is asked back, and this guest gives it
     guest.run("cat /tmp/mark")
     host.wait_prop("linux", "OverdueSet", "")
@@ -237,16 +230,14 @@ def test_snapshot_is_reconciled_with_what_is_granted_now(machine, guest):
 def test_snapshot_of_a_guest_that_keeps_what_is_not_its(machine, guest):
     """The kernel of the snapshot has vCPU 4 registered, off, and will not give it back: its CPU_ON
     is denied, and it says so."""
-    host, qmp = machine.host, machine.qmp
+    host = machine.host
     add_cpu4(machine)
     guest.offline(4)
     guest.allow_eject(False)
-    qmp.job("snapshot-save", "save", tag="s", vmstate="disk", devices=["disk"])
+    machine.save("registered")
     guest.allow_eject(True)
     assert resize(machine, 4)["result"] == "done"
-    qmp.execute("stop")
-    qmp.job("snapshot-load", "load", tag="s", vmstate="disk", devices=["disk"])
-    qmp.execute("cont")
+    machine.load("registered")
     denied = host.get("linux", "Denied")
     status, output = guest.try_online(4)
     assert status != 0 and "Operation not permitted" in output

@@ -2,13 +2,10 @@
 """Snapshots, migration, jobs over pauses, and what a guest can do to the hotplug registers."""
 
 import random
-import subprocess
 import time
 
-import pytest
-
-from cpupolicy_test import paths
 from cpupolicy_test.guest import CPU_ON, DENIED, SUCCESS
+from cpupolicy_test.qemu import disk_options
 from cpupolicy_test.wait import never, wait_for
 
 # The register block that the ACPI methods use (qemu-glue/hw/regs.c).
@@ -45,30 +42,6 @@ class Firmware:
         self.guest.write(4, OST_STATUS, status)
 
 
-@pytest.fixture
-def disk(directory):
-    """Where a snapshot can go."""
-    path = directory / "disk.qcow2"
-    subprocess.run([paths.qemu_img(), "create", "-q", "-f", "qcow2", path, "64M"], check=True)
-    return path
-
-
-def with_disk(path):
-    return ["-blockdev", f"driver=qcow2,node-name=disk,file.driver=file,file.filename={path}"]
-
-
-def save(machine):
-    machine.qmp.job("snapshot-save", "save", tag="s", vmstate="disk", devices=["disk"])
-
-
-def load(machine):
-    paused = machine.qmp.status() != "running"
-    machine.qmp.execute("stop")
-    machine.qmp.job("snapshot-load", "load", tag="s", vmstate="disk", devices=["disk"])
-    if not paused:
-        machine.qmp.execute("cont")
-
-
 def grow(host, machine, count):
     """SetVcpuCount, and the guest powers the new ones on."""
     before = host.get(machine.name, "Enabled")
@@ -96,15 +69,15 @@ def shrink(host, machine, count):
 
 # ---- snapshots ----
 
-def test_snapshot_with_more_online_than_granted_now(lab, host, disk):
-    machine = lab.psci(host, firmware=True, smp="cpus=2,maxcpus=4", extra=with_disk(disk))
+def test_snapshot_with_more_online_than_granted_now(lab, host, directory):
+    machine = lab.psci(host, firmware=True, smp="cpus=2,maxcpus=4", extra=disk_options(directory / "disk"))
     guest, firmware = machine.guest, Firmware(machine.guest)
     grow(host, machine, 3)
-    save(machine)
+    machine.save("s")
     shrink(host, machine, 2)
     assert guest.cpu_on(2) == DENIED
 
-    load(machine)
+    machine.load("s")
     host.wait_prop("psci", "OverdueSet", "2")
     assert host.get("psci", "EnabledSet") == "0-1" and host.get("psci", "Desired") == 2
     assert guest.affinity_info(2) == 0, "the snapshot's vCPU runs; it is not broken by force"
@@ -116,21 +89,21 @@ def test_snapshot_with_more_online_than_granted_now(lab, host, disk):
     assert guest.cpu_on(3) == DENIED
 
 
-def test_snapshot_with_less_than_granted_now(lab, host, disk):
-    machine = lab.psci(host, firmware=True, smp="cpus=2,maxcpus=4", extra=with_disk(disk))
+def test_snapshot_with_less_than_granted_now(lab, host, directory):
+    machine = lab.psci(host, firmware=True, smp="cpus=2,maxcpus=4", extra=disk_options(directory / "disk"))
     guest = machine.guest
-    save(machine)
+    machine.save("s")
     grow(host, machine, 3)
-    load(machine)
+    machine.load("s")
     assert host.get("psci", "EnabledSet") == "0-2"
     host.wait_prop("psci", "OnlineSet", "0")
     assert Firmware(guest).wait_notification() == (INSERT, 2), "told again of what it has forgotten"
     assert guest.cpu_on(2) == SUCCESS
 
 
-def test_snapshot_while_a_call_waits(lab, make_host, disk):
+def test_snapshot_while_a_call_waits(lab, make_host, directory):
     host = make_host({"default": {"verdicts": "ask", "ask_timeout_ms": 60000}})
-    machine = lab.psci(host, extra=with_disk(disk))
+    machine = lab.psci(host, extra=disk_options(directory / "disk"))
     guest = machine.guest
     entry = guest.entry()
     machine.qmp.execute("query-cpu-policy")
@@ -138,12 +111,12 @@ def test_snapshot_while_a_call_waits(lab, make_host, disk):
     call = guest.start_call(CPU_ON, 1, entry, 0)
     never(lambda: machine.channel.answered(call), "a verdict without the daemon", 0.3)
     start = time.monotonic()
-    save(machine)
+    machine.save("s")
     assert time.monotonic() - start < 10
     host.daemon.thaw()
     assert guest.finish_call(call) == SUCCESS
     guest.wait_entered(1)
-    load(machine)
+    machine.load("s")
     guest.wait_entered(1)  # the snapshot's guest makes its call again, and is answered
 
 

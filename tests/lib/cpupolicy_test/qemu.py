@@ -4,6 +4,7 @@
 import itertools
 import pathlib
 import socket
+import subprocess
 import time
 
 from . import paths
@@ -78,6 +79,17 @@ class Machine:
         self.qmp.execute("system_reset")
         self.wait_boot(boots + 1)
 
+    def save(self, tag):
+        """A snapshot, into the block device that disk_options() names."""
+        self.qmp.job("snapshot-save", f"save-{tag}", tag=tag, vmstate="disk", devices=["disk"])
+
+    def load(self, tag, run=True):
+        """Back to the snapshot, where the VM stays stopped unless `run`."""
+        self.qmp.execute("stop")
+        self.qmp.job("snapshot-load", f"load-{tag}", tag=tag, vmstate="disk", devices=["disk"])
+        if run:
+            self.qmp.execute("cont")
+
     def quit(self, deadline=30.0):
         """An orderly end; its exit status."""
         if self.process.alive():
@@ -144,6 +156,12 @@ def append_files(initrd, path, files):
         for name, data in files.items():
             member(name, 0o100644, data)
         member("TRAILER!!!", 0, b"")
+
+
+def disk_options(path):
+    """Makes a disk that the guest does not see, where snapshots can go."""
+    subprocess.run([paths.qemu_img(), "create", "-q", "-f", "qcow2", path, "2G"], check=True)
+    return ["-blockdev", f"driver=qcow2,node-name=disk,file.driver=file,file.filename={path}"]
 
 
 def psci_options(images=None, firmware=False):
