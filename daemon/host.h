@@ -119,8 +119,8 @@ void host_observe(struct host *host, const struct host_observer *observer, void 
 
 /* ---- reading ---- */
 
-struct host_vm *host_find(struct host *host, const char *name_or_uuid); /* NULL: none */
-struct host_vm *host_find_job(struct host *host, uint64_t id);          /* the VM whose job in flight it is */
+struct host_vm *host_find(struct host *host, const char *name_or_uuid);    /* NULL: none */
+struct host_vm *host_find_job(struct host *host, uint64_t id);             /* the VM whose job in flight it is */
 struct host_vm *host_next(struct host *host, const struct host_vm *after); /* in order of UUID; NULL: first / no more */
 size_t host_count(const struct host *host);
 

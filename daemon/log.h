@@ -20,12 +20,13 @@ struct log_field {
 void log_open(int max_level, bool force_stderr);
 
 /* `fields` ends with a NULL name; may be NULL. On stderr fields are appended as NAME=value. */
-void log_fields(int level, const struct log_field *fields, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void log_fields(int level, const struct log_field *fields, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
 
-#define log_error(...) log_fields(LOG_ERR, NULL, __VA_ARGS__)
+#define log_error(...)   log_fields(LOG_ERR, NULL, __VA_ARGS__)
 #define log_warning(...) log_fields(LOG_WARNING, NULL, __VA_ARGS__)
-#define log_info(...) log_fields(LOG_INFO, NULL, __VA_ARGS__)
-#define log_debug(...) log_fields(LOG_DEBUG, NULL, __VA_ARGS__)
+#define log_info(...)    log_fields(LOG_INFO, NULL, __VA_ARGS__)
+#define log_debug(...)   log_fields(LOG_DEBUG, NULL, __VA_ARGS__)
 
 /* At most `burst` lines per 10 s and gate; then one that says how many were left out. Zeroed: usable. */
 struct log_gate {

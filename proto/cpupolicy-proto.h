@@ -14,19 +14,19 @@
 
 #define CPUPOLICY_PROTOCOL_VERSION 1u
 
-#define CPUPOLICY_UUID_SIZE 16u   /* RFC 9562 byte order */
-#define CPUPOLICY_TOKEN_SIZE 16u  /* opaque, all zero means none */
-#define CPUPOLICY_NAME_SIZE 256u  /* UTF-8, NUL-terminated, the rest zero */
-#define CPUPOLICY_ERROR_SIZE 240u /* likewise */
-#define CPUPOLICY_MAX_VCPUS 512u
+#define CPUPOLICY_UUID_SIZE   16u  /* RFC 9562 byte order */
+#define CPUPOLICY_TOKEN_SIZE  16u  /* opaque, all zero means none */
+#define CPUPOLICY_NAME_SIZE   256u /* UTF-8, NUL-terminated, the rest zero */
+#define CPUPOLICY_ERROR_SIZE  240u /* likewise */
+#define CPUPOLICY_MAX_VCPUS   512u
 #define CPUPOLICY_MAX_PAYLOAD 16384u
 
 /* PSCI (Arm DEN0022): function identifiers and return codes that the protocol carries. */
-#define CPUPOLICY_PSCI_CPU_OFF 0x84000002u
+#define CPUPOLICY_PSCI_CPU_OFF   0x84000002u
 #define CPUPOLICY_PSCI_CPU_ON_32 0x84000003u
 #define CPUPOLICY_PSCI_CPU_ON_64 0xC4000003u
-#define CPUPOLICY_PSCI_SUCCESS 0
-#define CPUPOLICY_PSCI_DENIED (-3)
+#define CPUPOLICY_PSCI_SUCCESS   0
+#define CPUPOLICY_PSCI_DENIED    (-3)
 
 /* ---- header ---- */
 
@@ -37,17 +37,17 @@ struct cpupolicy_header {
 	uint32_t seq;     /* chosen by the sender of a request; a reply repeats it */
 };
 
-#define CPUPOLICY_HDR_VERSION_MASK 0x3u /* CPUPOLICY_PROTOCOL_VERSION */
-#define CPUPOLICY_HDR_REPLY 0x4u        /* daemon to VMM only */
-#define CPUPOLICY_HDR_NEED_REPLY 0x8u   /* the sender wants a reply where the type does not imply one */
-#define CPUPOLICY_HDR_ERROR 0x10u       /* with REPLY: the payload is struct cpupolicy_error */
+#define CPUPOLICY_HDR_VERSION_MASK 0x3u  /* CPUPOLICY_PROTOCOL_VERSION */
+#define CPUPOLICY_HDR_REPLY        0x4u  /* daemon to VMM only */
+#define CPUPOLICY_HDR_NEED_REPLY   0x8u  /* the sender wants a reply where the type does not imply one */
+#define CPUPOLICY_HDR_ERROR        0x10u /* with REPLY: the payload is struct cpupolicy_error */
 
 /* All requests go from the VMM to the daemon; the daemon only replies. */
 enum cpupolicy_request {
-	CPUPOLICY_HELLO = 1,       /* replied always */
-	CPUPOLICY_REGISTER = 2,    /* replied always; the reply carries two descriptors */
-	CPUPOLICY_ASK = 3,         /* replied always */
-	CPUPOLICY_POWER = 4,       /* from here on: replied if NEED_REPLY, with an empty payload */
+	CPUPOLICY_HELLO = 1,    /* replied always */
+	CPUPOLICY_REGISTER = 2, /* replied always; the reply carries two descriptors */
+	CPUPOLICY_ASK = 3,      /* replied always */
+	CPUPOLICY_POWER = 4,    /* from here on: replied if NEED_REPLY, with an empty payload */
 	CPUPOLICY_OST = 5,
 	CPUPOLICY_EJECT = 6,
 	CPUPOLICY_RUN_STATE = 7,
@@ -61,7 +61,7 @@ enum cpupolicy_request {
 /* ---- HELLO ---- */
 
 /* Feature bits: each side names what it has, the reply names what both use. */
-#define CPUPOLICY_F_ASK 0x1u      /* the VMM can ask; without it a VM whose service level asks is refused */
+#define CPUPOLICY_F_ASK      0x1u /* the VMM can ask; without it a VM whose service level asks is refused */
 #define CPUPOLICY_F_INCOMING 0x2u /* REGISTER may say CPUPOLICY_REG_INCOMING */
 
 struct cpupolicy_hello {
@@ -76,17 +76,17 @@ struct cpupolicy_hello_reply {
 
 /* ---- REGISTER and STATE ---- */
 
-#define CPUPOLICY_REG_INCOMING 0x1u        /* join a live VM as the target of its migration; needs the token */
-#define CPUPOLICY_REG_NOTIFY 0x2u          /* the guest can be notified (it has the ACPI interface) */
-#define CPUPOLICY_REG_BOOT_REMOVABLE 0x4u  /* vCPUs enabled at boot may be taken back */
-#define CPUPOLICY_REG_FLAGS 0x7u
+#define CPUPOLICY_REG_INCOMING       0x1u /* join a live VM as the target of its migration; needs the token */
+#define CPUPOLICY_REG_NOTIFY         0x2u /* the guest can be notified (it has the ACPI interface) */
+#define CPUPOLICY_REG_BOOT_REMOVABLE 0x4u /* vCPUs enabled at boot may be taken back */
+#define CPUPOLICY_REG_FLAGS          0x7u
 
-#define CPUPOLICY_VCPU_ONLINE 0x1u  /* powered on */
-#define CPUPOLICY_VCPU_ACKED 0x2u   /* the guest acknowledged the insertion that is current (or was reset since) */
-#define CPUPOLICY_VCPU_EJECTED 0x4u /* the guest ejected it, and no newer grant has been applied */
-#define CPUPOLICY_VCPU_ENABLED 0x8u /* _STA said Enabled when the guest last could look */
+#define CPUPOLICY_VCPU_ONLINE    0x1u  /* powered on */
+#define CPUPOLICY_VCPU_ACKED     0x2u  /* the guest acknowledged the insertion that is current (or was reset since) */
+#define CPUPOLICY_VCPU_EJECTED   0x4u  /* the guest ejected it, and no newer grant has been applied */
+#define CPUPOLICY_VCPU_ENABLED   0x8u  /* _STA said Enabled when the guest last could look */
 #define CPUPOLICY_VCPU_EJECT_OWN 0x10u /* with EJECTED: the guest's own idea (CPUPOLICY_EJECT_GUEST) */
-#define CPUPOLICY_VCPU_FLAGS 0x1fu
+#define CPUPOLICY_VCPU_FLAGS     0x1fu
 
 struct cpupolicy_vcpu {
 	uint64_t mpidr; /* affinity fields as in MPIDR_EL1, all other bits zero; unique in the VM */
@@ -108,20 +108,20 @@ struct cpupolicy_register {
 	uint32_t possible;  /* 1 .. max_vcpus */
 	uint32_t boot;      /* proposed: 1 .. possible */
 	uint32_t run_state; /* enum cpupolicy_run_state */
-	/* struct cpupolicy_vcpu vcpus[possible] follow */
+			    /* struct cpupolicy_vcpu vcpus[possible] follow */
 };
 
 struct cpupolicy_register_reply {
 	uint8_t token[CPUPOLICY_TOKEN_SIZE];
-	uint32_t epoch;    /* of this session; also in the page's head */
+	uint32_t epoch; /* of this session; also in the page's head */
 	uint32_t possible;
-	uint32_t enabled;  /* vCPUs 0 .. possible-1 whose page word says enabled; their set is in the page */
+	uint32_t enabled; /* vCPUs 0 .. possible-1 whose page word says enabled; their set is in the page */
 	uint32_t page_size;
 	/* two descriptors: the policy page (read-only), the doorbell (a stream socket) */
 };
 
 struct cpupolicy_state {
-	uint32_t possible;  /* as registered */
+	uint32_t possible; /* as registered */
 	uint32_t run_state;
 	/* struct cpupolicy_vcpu vcpus[possible] follow */
 };
@@ -174,8 +174,9 @@ struct cpupolicy_power {
 /* _OST of a processor device (ACPI 6.5, 6.3.5): the guest's words, passed on. */
 struct cpupolicy_ost {
 	uint32_t vcpu;
-	uint32_t event;  /* source event: 1 device check, 3 eject request, 0x103 eject by the guest itself */
-	uint32_t status; /* 0 success, 0x80 not supported/forbidden, 0x82 device in use (refused), 0x84 in progress, ... */
+	uint32_t event; /* source event: 1 device check, 3 eject request, 0x103 eject by the guest itself */
+	uint32_t
+		status; /* 0 success, 0x80 not supported/forbidden, 0x82 device in use (refused), 0x84 in progress, ... */
 	uint32_t reserved;
 };
 
@@ -247,7 +248,7 @@ struct cpupolicy_error {
  * complete in itself: a reader that meets a half-written page acts on some words of the older and some of the newer
  * generation, each of which policy has permitted.
  */
-#define CPUPOLICY_PAGE_MAGIC 0x4c4f5043u /* "CPOL" */
+#define CPUPOLICY_PAGE_MAGIC   0x4c4f5043u /* "CPOL" */
 #define CPUPOLICY_PAGE_VERSION 1u
 
 struct cpupolicy_page {
@@ -260,15 +261,15 @@ struct cpupolicy_page {
 	uint64_t words[];
 };
 
-#define CPUPOLICY_WORD_ENABLED 0x1u            /* the guest may have it: _STA Enabled */
-#define CPUPOLICY_WORD_WANTED 0x2u             /* off while ENABLED: asked back, an eject is pending */
-#define CPUPOLICY_WORD_VERDICT_MASK 0xcu       /* CPUPOLICY_VERDICT_* << 2 */
+#define CPUPOLICY_WORD_ENABLED       0x1u /* the guest may have it: _STA Enabled */
+#define CPUPOLICY_WORD_WANTED        0x2u /* off while ENABLED: asked back, an eject is pending */
+#define CPUPOLICY_WORD_VERDICT_MASK  0xcu /* CPUPOLICY_VERDICT_* << 2 */
 #define CPUPOLICY_WORD_VERDICT_SHIFT 2
-#define CPUPOLICY_WORD_TIMEOUT_ALLOW 0x10u     /* an ask that times out is allowed (if ENABLED) */
-#define CPUPOLICY_WORD_OBSERVE 0x20u           /* nothing is denied: report what would have been */
-#define CPUPOLICY_WORD_SERIAL_MASK 0xff00u     /* changes when the guest is to be notified again */
-#define CPUPOLICY_WORD_SERIAL_SHIFT 8
-#define CPUPOLICY_WORD_GRANT_SHIFT 32          /* changes with every new grant of this vCPU */
+#define CPUPOLICY_WORD_TIMEOUT_ALLOW 0x10u   /* an ask that times out is allowed (if ENABLED) */
+#define CPUPOLICY_WORD_OBSERVE       0x20u   /* nothing is denied: report what would have been */
+#define CPUPOLICY_WORD_SERIAL_MASK   0xff00u /* changes when the guest is to be notified again */
+#define CPUPOLICY_WORD_SERIAL_SHIFT  8
+#define CPUPOLICY_WORD_GRANT_SHIFT   32 /* changes with every new grant of this vCPU */
 
 enum cpupolicy_page_verdict {
 	CPUPOLICY_VERDICT_DENY = 0,

@@ -40,7 +40,7 @@ enum cpupolicy_link {
 	CPUPOLICY_LINK_LOCAL,      /* no daemon: the caller switches the vCPUs (standalone, or break-glass) */
 	CPUPOLICY_LINK_CONNECTING, /* no daemon yet, or lost: the last policy holds, none means deny */
 	CPUPOLICY_LINK_REGISTERED,
-	CPUPOLICY_LINK_REFUSED,    /* the daemon refused the VM: cpupolicy_link_reason() says why; retried if it may pass */
+	CPUPOLICY_LINK_REFUSED, /* the daemon refused the VM: cpupolicy_link_reason() says why; retried if it may pass */
 };
 
 struct cpupolicy_ops {
@@ -88,9 +88,9 @@ const char *cpupolicy_link_reason(const struct cpupolicy *c);
 /* ---- policy ---- */
 
 struct cpupolicy_view {
-	bool enabled;  /* the guest may have it; false also when it ejected it since the grant */
-	bool wanted;   /* false while enabled: asked back */
-	bool ejected;  /* the guest gave it back, no newer grant */
+	bool enabled;   /* the guest may have it; false also when it ejected it since the grant */
+	bool wanted;    /* false while enabled: asked back */
+	bool ejected;   /* the guest gave it back, no newer grant */
 	uint8_t serial; /* changes when the guest is to be notified again */
 	uint32_t grant; /* changes with every new grant */
 	enum cpupolicy_page_verdict verdict;

@@ -96,7 +96,7 @@ static struct {
 	uint8_t tokens[VMS][CPUPOLICY_TOKEN_SIZE];
 	uint32_t asks;
 	uint8_t announced[4096 / 8]; /* jobs, by number */
-	bool only_asked; /* since the last turn nothing was sent but ASKs */
+	bool only_asked;             /* since the last turn nothing was sent but ASKs */
 	const uint8_t *data;
 	size_t size;
 } f;
@@ -514,7 +514,7 @@ static void on_job_removed(struct host_vm *vm, const struct job *job, void *user
 {
 	must(f.announced[job->id / 8] >> job->id % 8 & 1);
 	must(job->result != JOB_RUNNING);
-	f.announced[job->id / 8] &= (uint8_t)~(1u << job->id % 8);
+	f.announced[job->id / 8] &= (uint8_t) ~(1u << job->id % 8);
 }
 
 static const struct host_observer observer = {.job_new = on_job_new, .job_removed = on_job_removed};
