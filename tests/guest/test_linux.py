@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from cpupolicy_test.fixtures import Lab, temporary_directory
+from cpupolicy_test.lab import Lab, temporary_directory
 from cpupolicy_test.guest import SYS
 from cpupolicy_test.qemu import disk_options
 from cpupolicy_test.wait import wait_for

@@ -103,8 +103,7 @@ static int cmd_sve(const char *cpu)
 		     :
 		     : "v0", "memory");
 	if (sum != length * 6) {
-		fprintf(stderr, "sum over %llu lanes is %llu\n", (unsigned long long)length,
-			(unsigned long long)sum);
+		fprintf(stderr, "sum over %llu lanes is %llu\n", (unsigned long long)length, (unsigned long long)sum);
 		return 1;
 	}
 	printf("%llu\n", (unsigned long long)length);

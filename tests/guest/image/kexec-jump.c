@@ -18,8 +18,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define PAGE 65536UL /* a multiple of every page size */
-#define HUGE 0x200000UL
+#define PAGE         65536UL /* a multiple of every page size */
+#define HUGE         0x200000UL
 #define REBOOT_KEXEC 0x45584543
 
 /* Entered with the MMU off; gives the new kernel what it expects. */
@@ -27,14 +27,15 @@ static struct {
 	uint32_t code[6];
 	uint64_t kernel, tree;
 } stub = {
-	.code = {
-		0x580000c4, /* ldr x4, kernel */
-		0x580000e0, /* ldr x0, tree */
-		0xaa1f03e1, /* mov x1, xzr */
-		0xaa1f03e2, /* mov x2, xzr */
-		0xaa1f03e3, /* mov x3, xzr */
-		0xd61f0080, /* br x4 */
-	},
+	.code =
+		{
+			0x580000c4, /* ldr x4, kernel */
+			0x580000e0, /* ldr x0, tree */
+			0xaa1f03e1, /* mov x1, xzr */
+			0xaa1f03e2, /* mov x2, xzr */
+			0xaa1f03e3, /* mov x3, xzr */
+			0xd61f0080, /* br x4 */
+		},
 };
 
 struct image_header {

@@ -20,33 +20,33 @@
 
 #include <stdint.h>
 
-#define UART 0x09000000UL
-#define UART_DR (UART + 0x00)
-#define UART_FR (UART + 0x18)
+#define UART      0x09000000UL
+#define UART_DR   (UART + 0x00)
+#define UART_FR   (UART + 0x18)
 #define UART_LCRH (UART + 0x2c)
-#define UART_CR (UART + 0x30)
+#define UART_CR   (UART + 0x30)
 #define UART_IMSC (UART + 0x38)
-#define UART_IRQ 33
+#define UART_IRQ  33
 
-#define GICD 0x08000000UL
-#define GICC 0x08010000UL
-#define GICD_CTLR (GICD + 0x000)
+#define GICD           0x08000000UL
+#define GICC           0x08010000UL
+#define GICD_CTLR      (GICD + 0x000)
 #define GICD_ISENABLER (GICD + 0x100)
 #define GICD_ITARGETSR (GICD + 0x800)
-#define GICD_SGIR (GICD + 0xf00)
-#define GICC_CTLR (GICC + 0x00)
-#define GICC_PMR (GICC + 0x04)
-#define GICC_IAR (GICC + 0x0c)
-#define GICC_EOIR (GICC + 0x10)
-#define SPURIOUS 1020
+#define GICD_SGIR      (GICD + 0xf00)
+#define GICC_CTLR      (GICC + 0x00)
+#define GICC_PMR       (GICC + 0x04)
+#define GICC_IAR       (GICC + 0x0c)
+#define GICC_EOIR      (GICC + 0x10)
+#define SPURIOUS       1020
 
-#define MAX_CPUS 8
+#define MAX_CPUS  8
 #define MAX_WORDS 8
 
 struct cpu {
-	uint64_t entered, context;	/* written by the vCPU itself */
+	uint64_t entered, context; /* written by the vCPU itself */
 	uint64_t calls, result;
-	uint64_t args[4];		/* written by the boot vCPU before it raises asked */
+	uint64_t args[4]; /* written by the boot vCPU before it raises asked */
 	uint64_t asked;
 };
 
@@ -249,7 +249,7 @@ void boot_main(void)
 		put_char(*hello);
 
 	for (;;) {
-		uint64_t words[MAX_WORDS] = { 0 }, id, ignored;
+		uint64_t words[MAX_WORDS] = {0}, id, ignored;
 		char at, command = 0, end, first;
 
 		end = read_word(&id, &at);
