@@ -122,7 +122,8 @@ void vmm_start(struct vmm *vmms, size_t n, const char *path, const char *prefix,
 		size_t end = at + GROUP < n ? at + GROUP : n;
 
 		for (size_t i = at; i < end; i++) {
-			snprintf(vmms[i].name, sizeof(vmms[i].name), "%.16s-%zu", prefix, i);
+			/* the VMs of a program that has just ended may not have been missed yet */
+			snprintf(vmms[i].name, sizeof(vmms[i].name), "%.8s-%d-%zu", prefix, (int)getpid(), i);
 			send_registration(&vmms[i], path, possible, boot);
 		}
 		for (size_t i = at; i < end; i++)

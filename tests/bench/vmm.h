@@ -21,7 +21,7 @@ struct vmm {
 	int doorbell;
 	const struct cpupolicy_page *page;
 	uint32_t possible;
-	char name[32];
+	char name[48];
 };
 
 /* Registers `n` VMs, many at a time so that the daemon makes them durable together. */
