@@ -42,17 +42,20 @@ static void take_as_is(CpuPolicy *pol)
 	}
 }
 
-/* A page that grants nothing but vCPU 0. To a VMM that does not own the guest the daemon shows this one. */
-static bool page_is_blank(CpuPolicy *pol)
+/* A page that grants nothing but vCPU 0, to a guest that has more: to a VMM that does not own the guest, the daemon shows
+ * such a one. */
+static bool page_takes_all(CpuPolicy *pol)
 {
 	struct cpupolicy_view view;
+	bool had = false;
 
 	for (uint32_t i = 1; i < pol->possible; i++) {
 		cpupolicy_view(pol->lib, i, &view);
 		if (view.enabled)
 			return false;
+		had = had || pol->vcpus[i].slot.enabled;
 	}
-	return true;
+	return had;
 }
 
 void cpu_policy_session_apply(CpuPolicy *pol)
@@ -67,7 +70,7 @@ void cpu_policy_session_apply(CpuPolicy *pol)
 		return;
 	/* The guest has just come (back), and the daemon has not yet seen that it runs here: what it was granted is not
 	 * taken from it because of the moments in between. */
-	if (pol->arriving && page_is_blank(pol))
+	if (pol->arriving && page_takes_all(pol))
 		return;
 	pol->arriving = false;
 
