@@ -170,5 +170,8 @@ install -m 0755 "$here/image/uevent" "$root/bin/on-uevent"
 touch "$tmp/out/complete"
 rm -rf "$out"
 mv "$tmp/out" "$out"
+# Those of other versions of the tree may be in use: the newest few stay.
+find "$cache" -maxdepth 1 -type d -name 'guest-*' -printf '%T@ %p\n' | sort -rn | tail -n +4 |
+	cut -d' ' -f2- | xargs -r rm -rf
 say "done"
 echo "$out"

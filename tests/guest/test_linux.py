@@ -264,3 +264,32 @@ def test_many_cycles(machine, guest):
         assert resize(machine, 4)["result"] == "done"
     log = guest.dmesg()
     assert "WARNING" not in log and "Call trace" not in log
+
+
+def test_live_migration(machine, request):
+    """The last test: the guest goes on in another QEMU, under the same policy."""
+    request.node.labs = [machine.lab]
+    host, lab = machine.host, machine.lab
+    add_cpu4(machine)
+    machine.guest.run("echo here >/tmp/mark")
+    path = lab.directory / "migration"
+    target = lab.linux(host, name="linux", uuid=machine.uuid, append=ARGUMENTS,
+                       extra=[*SANDBOX, "-incoming", f"unix:{path}"])
+    assert target.qmp.status() == "inmigrate"
+    machine.qmp.execute("migrate", uri=f"unix:{path}")
+    target.qmp.event("RESUME")
+    host.wait_prop("linux", "VmmPid", target.pid)
+    machine.quit()
+    guest = target.guest
+    assert guest.run("cat /tmp/mark") == "here\n"
+    assert guest.tables() == SECOND
+    host.wait_prop("linux", "OnlineSet", "0-1,4")
+    assert host.get("linux", "State") == "running"
+    assert host.job_result("linux", host.resize("linux", 4))["result"] == "done"
+    guest.wait_tables(**FIRST)
+    assert host.job_result("linux", host.resize("linux", 5))["result"] == "done"
+    guest.wait_registered(4)
+    guest.online(4)
+    assert guest.tables() == SECOND
+    target.system_reset()
+    assert guest.tables() == {**FIRST, "enabled": "0-4"}

@@ -59,11 +59,16 @@ build() {
 	shift
 	build=$cache/build-${source##*-}-$variant
 	if [ ! -e "$build/.complete" ]; then
-		say "building ($variant)"
+		say "building ($variant), about half a minute"
 		rm -rf "$build"
 		mkdir "$build"
-		(cd "$build" && "$source/configure" -q "$@") || return 1
-		make -s -C "$build" -j"$(nproc)" all || return 1
+		{
+			(cd "$build" && "$source/configure" -q "$@") &&
+				make -s -C "$build" -j"$(nproc)" all
+		} >"$build/make.out" 2>&1 || {
+			tail -n 60 "$build/make.out"
+			return 1
+		}
 		touch "$build/.complete"
 	fi
 	touch "$build"
