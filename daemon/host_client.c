@@ -108,7 +108,7 @@ static void refuse_resize(const struct host_vm *vm, enum vm_refusal refusal, uin
 	case VM_REFUSED_BOOT:
 		refuse(fn, userdata, HOST_BOOT_VCPU,
 		       "VM %s booted with %u vCPUs and its VMM does not permit to take those back: start it with "
-		       "boot-removable=on, or with a lower boot count",
+		       "removable-boot-vcpus=on, or with a lower boot count",
 		       vm->name, core->boot);
 		break;
 	case VM_REFUSED_NOTIFY:
