@@ -85,6 +85,7 @@ struct CpuPolicy {
 	bool was_reset;
 	bool guest_reset;
 	Notifier exit_notifier;
+	Notifier done_notifier;
 	NotifierWithReturn migration_notifier;
 
 	/* the daemon */

@@ -3,7 +3,8 @@
  * -object cpupolicy: properties and life.
  *
  * The object exists before the machine and is given to it by the machine's `cpu-policy` property. It is bound to the
- * machine for good; one that no machine uses does nothing and can be deleted.
+ * machine for good. One that no machine uses would enforce nothing while its user believes that it does: QEMU does not
+ * start with one.
  */
 
 #include "qemu/osdep.h"
@@ -16,6 +17,7 @@
 #include "qom/object_interfaces.h"
 #include "system/qtest.h"
 #include "system/replay.h"
+#include "system/system.h"
 #include "system/tcg.h"
 
 #include "glue.h"
@@ -78,10 +80,26 @@ void cpu_policy_wire(CpuPolicy *pol, DeviceState *ged, hwaddr base)
 	cpu_policy_session_init(pol);
 }
 
+static void machine_done(Notifier *notifier, void *data)
+{
+	CpuPolicy *pol = container_of(notifier, CpuPolicy, done_notifier);
+
+	if (pol == active)
+		return;
+	error_report("cpu-policy: no machine uses '%s', nothing would be enforced: add cpu-policy=%s to -machine",
+		     object_get_canonical_path_component(OBJECT(pol)),
+		     object_get_canonical_path_component(OBJECT(pol)));
+	exit(EXIT_FAILURE);
+}
+
 static void complete(UserCreatable *uc, Error **errp)
 {
 	CpuPolicy *pol = CPU_POLICY(uc);
 
+	if (phase_check(PHASE_MACHINE_READY)) {
+		error_setg(errp, "cpupolicy is for a machine that is about to be made, not for one that exists");
+		return;
+	}
 	if (!pol->path + !pol->fd_name + !pol->standalone != 2) {
 		error_setg(errp, "cpupolicy needs exactly one of 'path', 'fd' and 'standalone'");
 		return;
@@ -90,8 +108,13 @@ static void complete(UserCreatable *uc, Error **errp)
 		error_setg(errp, "cpupolicy: 'break-glass' is for a machine that has a daemon, not for 'standalone'");
 		return;
 	}
-	if (pol->fd_name)
+	if (pol->fd_name) {
 		pol->fd = monitor_fd_param(monitor_cur(), pol->fd_name, errp);
+		if (pol->fd < 0)
+			return;
+	}
+	pol->done_notifier.notify = machine_done;
+	qemu_add_machine_init_done_notifier(&pol->done_notifier);
 }
 
 static bool can_be_deleted(UserCreatable *uc)
@@ -196,6 +219,8 @@ static void instance_finalize(Object *obj)
 {
 	CpuPolicy *pol = CPU_POLICY(obj);
 
+	if (pol->done_notifier.notify)
+		qemu_remove_machine_init_done_notifier(&pol->done_notifier);
 	if (pol->fd >= 0)
 		close(pol->fd);
 	g_free(pol->path);

@@ -8,6 +8,7 @@ import pytest
 
 from cpupolicy_test.guest import (ALREADY_ON, CPU_ON, CPU_ON_32, DENIED, INVALID_PARAMETERS,
                                   SUCCESS, SYSTEM_OFF, SYSTEM_RESET)
+from cpupolicy_test.qemu import policy_options
 from cpupolicy_test.qmp import QmpError
 from cpupolicy_test.wait import never, wait_for
 
@@ -303,6 +304,16 @@ def test_refused_vm_does_not_start(lab, host):
     assert "name" in twin.process.log()
     assert first.guest.cpu_on(1) == SUCCESS
     assert host.get("web", "State") == "running"
+
+
+def test_object_that_no_machine_uses(lab):
+    """Its user believes that it enforces something."""
+    forgotten = lab.psci(extra=policy_options(standalone="on"), boot=False)
+    assert forgotten.process.wait(20) != 0
+    assert "cpu-policy=policy0" in forgotten.process.log()
+    late = lab.psci()
+    with pytest.raises(QmpError):
+        late.qmp.execute("object-add", **{"qom-type": "cpupolicy", "id": "late", "standalone": True})
 
 
 def test_seccomp_sandbox(lab, host):
