@@ -113,7 +113,7 @@ struct cpupolicy_register {
 
 struct cpupolicy_register_reply {
 	uint8_t token[CPUPOLICY_TOKEN_SIZE];
-	uint32_t epoch; /* of this session; also in the page's head */
+	uint32_t epoch; /* of this session; also in the page's head, where it rises when an incoming one becomes live */
 	uint32_t possible;
 	uint32_t enabled; /* vCPUs 0 .. possible-1 whose page word says enabled; their set is in the page */
 	uint32_t page_size;

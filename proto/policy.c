@@ -82,8 +82,9 @@ int cpupolicy_policy_adopt(struct cpupolicy_policy *p, int fd, uint32_t size, ui
 		*ret_why = "the policy page cannot be mapped";
 		return -errno;
 	}
+	/* Of a session that joined, the epoch may have risen since the reply was sent. */
 	if (cpupolicy_page_check(page, size, p->vcpus) < 0 ||
-	    cpupolicy_page_epoch(cpupolicy_page_load_head(page)) != epoch) {
+	    cpupolicy_page_epoch(cpupolicy_page_load_head(page)) < epoch) {
 		munmap((void *)page, size);
 		*ret_why = "the policy page's head is not of this session";
 		return -EPROTO;

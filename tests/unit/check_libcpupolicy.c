@@ -272,6 +272,24 @@ START_TEST(the_epoch_of_a_session_may_rise)
 }
 END_TEST
 
+/* The source gave way between the reply and its arrival: no reason to hang up. */
+START_TEST(the_epoch_may_rise_before_the_reply_is_read)
+{
+	uint32_t epoch, generation;
+
+	fake_hangup(f);
+	fake_new_page(f, FAKE_EPOCH + 2);
+	fake_greet(f);
+	f->epoch = FAKE_EPOCH + 1;
+	fake_admit(f);
+	fake_expect(f, CPUPOLICY_CONFIRM);
+	ck_assert_uint_eq(f->m.confirm.epoch, FAKE_EPOCH + 2);
+	ck_assert_int_eq(cpupolicy_link(f->c), CPUPOLICY_LINK_REGISTERED);
+	cpupolicy_generation(f->c, &epoch, &generation);
+	ck_assert_uint_eq(epoch, FAKE_EPOCH + 2);
+}
+END_TEST
+
 /* ---- asks ---- */
 
 START_TEST(an_ask_is_answered)
@@ -694,6 +712,7 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, power_on_precedes_the_confirmation_of_what_follows);
 	tcase_add_test(tcase, generations_are_confirmed_when_applied);
 	tcase_add_test(tcase, the_epoch_of_a_session_may_rise);
+	tcase_add_test(tcase, the_epoch_may_rise_before_the_reply_is_read);
 	tcase_add_test(tcase, an_ask_is_answered);
 	tcase_add_test(tcase, an_allowed_ask_does_not_override_the_page);
 	tcase_add_test(tcase, asks_are_answered_in_any_order);
