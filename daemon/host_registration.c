@@ -359,6 +359,9 @@ static enum claim_outcome decide(struct host *host, const struct host_vm *vm, co
 		/* A former migration source that connects again must not take the VM from who runs it. */
 		if (vm->live && reg->vm.run_state == CPUPOLICY_RUN_INACTIVE)
 			c.incoming = true;
+		/* A target that was cut off before it knew that the VM is its own now. */
+		if (!vm->live && peer->pid == vm->peer.pid && peer->start_time == vm->peer.start_time)
+			c.incoming = false;
 	}
 	return claim_decide(&c);
 }

@@ -139,6 +139,31 @@ START_TEST(incoming_without_the_token)
 }
 END_TEST
 
+/* It did not hear in time that the guest is its own now: what joins is still who runs the VM. */
+START_TEST(target_that_was_cut_off)
+{
+	pid_t pid = rig_process();
+	struct vmm source, target, again;
+
+	rig_start(&rig);
+	vmm_connect_as(&source, &rig, 1, 1000, pid);
+	vmm_hello(&source);
+	vmm_register(&source);
+	join(&target, &source);
+	vmm_run_state(&source, CPUPOLICY_RUN_INACTIVE);
+	rig_until(&rig, vmm_words(&target, CPUPOLICY_WORD_ENABLED) == 0xf);
+	vmm_close(&target);
+	rig_until(&rig, !target.end->session);
+	ck_assert_int_eq(rig_vm(&rig, "vm1")->link, VM_DISCONNECTED);
+	join(&again, &target);
+	rig_until(&rig, vmm_words(&again, CPUPOLICY_WORD_ENABLED) == 0xf);
+	ck_assert_int_eq(rig_vm(&rig, "vm1")->link, VM_CONNECTED);
+	vmm_close(&source);
+	rig_end_process(pid);
+	vmm_close(&again);
+}
+END_TEST
+
 /* Each way in which a source ends hands the VM over, but for one: a source that only lost us may still run it. */
 START_TEST(end_of_the_source)
 {
@@ -233,6 +258,7 @@ int main(void)
 	tcase_add_test(tc, migration_on_a_full_disk);
 	tcase_add_test(tc, migration_that_is_given_up);
 	tcase_add_test(tc, incoming_without_the_token);
+	tcase_add_test(tc, target_that_was_cut_off);
 	tcase_add_loop_test(tc, end_of_the_source, 0, 4);
 	tcase_add_test(tc, former_source_comes_back);
 	tcase_add_test(tc, migrated_away);
