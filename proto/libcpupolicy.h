@@ -79,7 +79,8 @@ int cpupolicy_get_fd(const struct cpupolicy *c);
  * object is unusable (out of memory); trouble with the daemon is not an error but a link state. */
 int cpupolicy_dispatch(struct cpupolicy *c);
 /* For start-up: dispatches until registered (0), refused (-EACCES) or `timeout_ms` has passed (-ETIMEDOUT; -1: never).
- * Returns 0 at once on a local link. */
+ * Returns 0 at once on a local link. -ENOTCONN: not started, or the socket that was handed over has ended. -EDEADLK:
+ * called from a callback. */
 int cpupolicy_wait(struct cpupolicy *c, int timeout_ms);
 
 enum cpupolicy_link cpupolicy_link(const struct cpupolicy *c);
