@@ -30,9 +30,6 @@ uint32_t capacity_cpus(const struct capacity *capacity);
 /* Looks again (a reload): capacity_cpus() is right after it; `fn` is not called. */
 void capacity_reread(struct capacity *capacity);
 
-/* CPUs to vCPUs: rounded down, at least 1, below UINT32_MAX. */
-uint32_t capacity_vcpus(uint32_t cpus, uint32_t overcommit_milli);
-
 /* How many CPUs a list of the kernel ("0-3,8") names, however high their numbers. -EINVAL: it is not one. */
 int capacity_count_list(const char *list, uint32_t *ret);
 
