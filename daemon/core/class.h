@@ -15,11 +15,11 @@
 #include "proto/cpupolicy-proto.h"
 
 #define CLASS_PRIORITY_MAX  99u
-#define CLASS_CREDIT_MAX    (INT64_C(1) << 60)          /* vCPU-ns: 36 vCPU-years */
-#define CLASS_RETRY_MIN     UINT64_C(1000000000)        /* ns */
-#define CLASS_RETRY_DEFAULT UINT64_C(60000000000)       /* ns */
+#define CLASS_CREDIT_MAX    (INT64_C(1) << 60)    /* vCPU-ns: 36 vCPU-years */
+#define CLASS_RETRY_MIN     UINT64_C(1000000000)  /* ns */
+#define CLASS_RETRY_DEFAULT UINT64_C(60000000000) /* ns */
 #define CLASS_PLUGS_MAX     1000000u
-#define CLASS_PRICE_MAX     UINT64_C(1000000000000)     /* micro-units per vCPU-hour */
+#define CLASS_PRICE_MAX     UINT64_C(1000000000000) /* micro-units per vCPU-hour */
 
 /* Credit in vCPU-ns. Earned for each ns and vCPU below the guarantee, spent above it; see credit.h. */
 struct class_burst {
@@ -57,13 +57,13 @@ struct service_class {
 	struct class_plugs plugs;
 	struct rate_limit cpu_on; /* CPU_ON calls per second and VM; a limit makes the page ask */
 	enum class_refusal refusal;
-	uint64_t retry_interval;  /* ns, at least CLASS_RETRY_MIN; stands while the VM is paused or without its VMM */
-	bool ask;                 /* ask even without a limit: every CPU_ON meets the daemon */
-	bool timeout_allow;       /* an ask that is not answered in time is allowed */
-	bool observe;             /* compute and record, deny nothing */
-	bool bill_paused;         /* a paused VM's usage and credit go on; else both stand still */
-	uint32_t ask_timeout_ms;  /* how long the VMM waits for an answer */
-	uint64_t job_timeout;     /* ns that a guest has for a resize, while it runs */
+	uint64_t retry_interval; /* ns, at least CLASS_RETRY_MIN; stands while the VM is paused or without its VMM */
+	bool ask;                /* ask even without a limit: every CPU_ON meets the daemon */
+	bool timeout_allow;      /* an ask that is not answered in time is allowed */
+	bool observe;            /* compute and record, deny nothing */
+	bool bill_paused;        /* a paused VM's usage and credit go on; else both stand still */
+	uint32_t ask_timeout_ms; /* how long the VMM waits for an answer */
+	uint64_t job_timeout;    /* ns that a guest has for a resize, while it runs */
 	struct class_price price;
 };
 

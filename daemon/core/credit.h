@@ -34,8 +34,8 @@ void credit_open(struct credit *c, const struct class_burst *burst, uint64_t now
 /* A balance from the store or another host, of the time `now`: clipped to the bounds of the class. */
 void credit_set(struct credit *c, const struct class_burst *burst, int64_t balance, bool spent, uint64_t now);
 
-/* From c->at to `now`, `enabled` vCPUs were enabled. Splitting a time into parts changes nothing, except for what
- * exceeds the cap. Of a class that is not metered, the balance stands still. */
+/* From c->at to `now`, `enabled` vCPUs were enabled. Splitting that time into parts changes nothing. Of a class that is
+ * not metered, the balance stands still. */
 void credit_advance(struct credit *c, const struct class_burst *burst, uint32_t guaranteed, uint32_t enabled,
 		    uint64_t now);
 /* The time up to `now` counts for nothing: the VM was stopped, or paused and is not billed then. */

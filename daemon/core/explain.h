@@ -38,10 +38,10 @@ struct explain_facts {
 	uint32_t plugs_per_minute; /* 0: no limit */
 	uint32_t plugs_now;        /* that it may get at once */
 	/* its tenant and the host; what others hold: their allowance, or what their guests have, whichever is more */
-	const char *tenant_name;  /* NULL: none */
-	uint32_t tenant_quota;    /* EXPLAIN_UNLIMITED */
+	const char *tenant_name; /* NULL: none */
+	uint32_t tenant_quota;   /* EXPLAIN_UNLIMITED */
 	uint64_t tenant_others;
-	uint32_t capacity;        /* EXPLAIN_UNLIMITED */
+	uint32_t capacity; /* EXPLAIN_UNLIMITED */
 	uint64_t capacity_others;
 	uint64_t overdue_others;
 	bool frozen;
@@ -61,11 +61,11 @@ enum explain_outcome {
 struct explain_line {
 	enum rule rule;
 	enum explain_outcome outcome;
-	const char *who;  /* name of the class or the tenant whose rule it is; NULL: the host's, or the VM's own */
-	uint64_t count;   /* what is asked for */
-	uint64_t bound;   /* what the rule permits in all; UINT64_MAX: no bound */
-	uint64_t others;  /* how much of it others hold */
-	int64_t balance;  /* RULE_CREDIT: vCPU-ns */
+	const char *who; /* name of the class or the tenant whose rule it is; NULL: the host's, or the VM's own */
+	uint64_t count;  /* what is asked for */
+	uint64_t bound;  /* what the rule permits in all; UINT64_MAX: no bound */
+	uint64_t others; /* how much of it others hold */
+	int64_t balance; /* RULE_CREDIT: vCPU-ns */
 	int64_t resume;
 };
 

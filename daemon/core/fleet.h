@@ -17,8 +17,8 @@
  *   - the allowances sum up to no more than the capacity, or the guaranteed parts alone exceed it; the same for each
  *     tenant and its quota;
  *   - what all hold exceeds that only by what is overdue: held beyond the holder's allowance;
- *   - within a priority, who waits for room has at most one vCPU of burst less than any other that its own bounds do not
- *     stop.
+ *   - within a priority, nobody is entitled to two vCPUs of burst more than another one whom only the host's capacity
+ *     stops.
  * docs/service-levels.md has the rules and worked examples.
  *
  * Times are ns of one clock that counts suspend and never steps; an event with an earlier time counts as of the last.
@@ -55,7 +55,7 @@ struct fleet_tenant {
  * `core`, `uuid` and `name` before fleet_add(), and reads anything; all else is the fleet's.
  */
 struct fleet_vm {
-	struct vm *core; /* the caller's; vm_new() with the class that it is added with */
+	struct vm *core;  /* the caller's; vm_new() with the class that it is added with */
 	const char *name; /* for sentences */
 	uint8_t uuid[CPUPOLICY_UUID_SIZE];
 
@@ -64,9 +64,9 @@ struct fleet_vm {
 	struct credit credit;
 	struct usage usage;
 	struct ledger_entry entry;
-	enum rule bound;      /* why the target is below `desired`; RULE_NONE if it is not */
-	uint32_t metered;     /* enabled vCPUs that count since usage.at; see fleet_metered() */
-	bool billed;          /* and whether they do */
+	enum rule bound;  /* why the target is below `desired`; RULE_NONE if it is not */
+	uint32_t metered; /* enabled vCPUs that count since usage.at; see fleet_metered() */
+	bool billed;      /* and whether they do */
 
 	uint64_t deadline; /* in the heap */
 	uint32_t heap;     /* position there, from 1 */
@@ -103,7 +103,7 @@ struct fleet {
 	uint32_t n_tenants;
 	struct fleet_ops ops;
 	struct usage_clock clock;
-	uint64_t now;      /* of the last event */
+	uint64_t now; /* of the last event */
 	uint64_t next_hour;
 	uint32_t n;
 	uint32_t room;
@@ -136,10 +136,10 @@ struct fleet_vm *fleet_find(const struct fleet *f, const uint8_t uuid[CPUPOLICY_
 struct fleet_saved {
 	bool credit_opened;
 	bool credit_spent;
-	int64_t balance;       /* vCPU-ns */
-	uint64_t at;           /* boot clock, ns: up to when credit and usage are counted; of another boot: now */
-	struct usage_row row;  /* open when it was written; number 0: none */
-	uint64_t last_row;     /* number of the last row that was given out */
+	int64_t balance;      /* vCPU-ns */
+	uint64_t at;          /* boot clock, ns: up to when credit and usage are counted; of another boot: now */
+	struct usage_row row; /* open when it was written; number 0: none */
+	uint64_t last_row;    /* number of the last row that was given out */
 };
 /*
  * After fleet_add() of a member whose core was restored. `alive`: its VMM lives, or may: from saved.at to now it is billed
@@ -160,30 +160,30 @@ int fleet_reload(struct fleet *f, const struct fleet_policy *policy, uint64_t no
 
 enum fleet_event_kind {
 	/* of a VM; see the function of vm.h that each is named after */
-	FLEET_START = 1,  /* registration; admission may refuse it */
-	FLEET_RESUME,     /* registration */
-	FLEET_LOST,       /* gone */
-	FLEET_ASK,        /* vcpu */
-	FLEET_POWER_ON,   /* vcpu, reason */
-	FLEET_POWER_OFF,  /* vcpu */
-	FLEET_DENIED,     /* vcpu, reason, count */
-	FLEET_OST,        /* vcpu, ost_event, ost_status */
-	FLEET_EJECT,      /* vcpu, cause */
-	FLEET_RUN_STATE,  /* run_state */
+	FLEET_START = 1, /* registration; admission may refuse it */
+	FLEET_RESUME,    /* registration */
+	FLEET_LOST,      /* gone */
+	FLEET_ASK,       /* vcpu */
+	FLEET_POWER_ON,  /* vcpu, reason */
+	FLEET_POWER_OFF, /* vcpu */
+	FLEET_DENIED,    /* vcpu, reason, count */
+	FLEET_OST,       /* vcpu, ost_event, ost_status */
+	FLEET_EJECT,     /* vcpu, cause */
+	FLEET_RUN_STATE, /* run_state */
 	FLEET_RESET,
-	FLEET_STATE,      /* run_state, vcpus */
-	FLEET_CONFIRM,    /* epoch, generation */
-	FLEET_STORED,     /* revision, ok, granted */
+	FLEET_STATE,   /* run_state, vcpus */
+	FLEET_CONFIRM, /* epoch, generation */
+	FLEET_STORED,  /* revision, ok, granted */
 	/* asked for by clients, of a VM */
-	FLEET_RESIZE,     /* count, job */
-	FLEET_ASSIGN,     /* assignment */
-	FLEET_IMPORT,     /* balance, spent */
+	FLEET_RESIZE, /* count, job */
+	FLEET_ASSIGN, /* assignment */
+	FLEET_IMPORT, /* balance, spent */
 	/* of the host */
-	FLEET_FREEZE,     /* on: no changes are accepted or made, except what guests give back */
-	FLEET_DRAIN,      /* on: no new VMs, burst is asked back */
-	FLEET_CAPACITY,   /* count: vCPUs, FLEET_UNLIMITED */
-	FLEET_CLOCK,      /* clock: the wall clock was set */
-	FLEET_TICK,       /* the time, nothing else */
+	FLEET_FREEZE,   /* on: no changes are accepted or made, except what guests give back */
+	FLEET_DRAIN,    /* on: no new VMs, burst is asked back */
+	FLEET_CAPACITY, /* count: vCPUs, FLEET_UNLIMITED */
+	FLEET_CLOCK,    /* clock: the wall clock was set */
+	FLEET_TICK,     /* the time, nothing else */
 	FLEET_EVENT_MAX = FLEET_TICK,
 };
 
@@ -265,15 +265,15 @@ struct fleet_view {
 	uint32_t limit;
 	uint32_t allowance;
 	uint32_t entitled;
-	uint32_t target;     /* vm_target() */
+	uint32_t target; /* vm_target() */
 	uint32_t held;
-	uint32_t overdue;    /* held beyond the allowance */
-	int64_t balance;     /* vCPU-ns at `now` */
+	uint32_t overdue; /* held beyond the allowance */
+	int64_t balance;  /* vCPU-ns at `now` */
 	bool metered;
 	bool spent;
 	uint64_t credit_deadline; /* when it runs out, or may burst again, as things are; UINT64_MAX: never */
 	enum rule bound;
-	bool waiting;        /* for room, credit or rate: a job's clock stands */
+	bool waiting;           /* for room, credit or rate: a job's clock stands */
 	bool waits_for_overdue; /* the room is there as soon as others give back what was asked back */
 };
 void fleet_view(const struct fleet *f, const struct fleet_vm *m, uint64_t now, struct fleet_view *ret);

@@ -29,7 +29,7 @@
 
 /* One VM's side. All zero is a VM that is not running. In vCPUs. */
 struct ledger_demand {
-	bool running;        /* has a VMM, connected or not: its guarantee is reserved; else all of it counts as 0 */
+	bool running; /* has a VMM, connected or not: its guarantee is reserved; else all of it counts as 0 */
 	bool may_burst;
 	uint32_t guaranteed; /* what its class guarantees it, at most its possible vCPUs */
 	uint32_t demand;     /* what it wants: desired within its limit; at least 1 */
@@ -40,7 +40,8 @@ struct ledger_demand {
 struct ledger_share {
 	uint32_t allowance; /* what it may have now: at least min(demand, guaranteed), at most the demand */
 	uint32_t entitled;  /* what it may have once everybody has given back what was asked back */
-	enum rule bound;    /* what keeps `allowance` below the demand: RULE_NONE, _CREDIT, _DRAINED, _TENANT or _CAPACITY */
+	enum rule
+		bound; /* what keeps `allowance` below the demand: RULE_NONE, _CREDIT, _DRAINED, _TENANT or _CAPACITY */
 };
 
 /* Embedded in the VM; read only for everybody else. */
@@ -55,7 +56,7 @@ struct ledger_sums {
 	uint64_t guaranteed; /* guaranteed parts */
 	uint64_t allowed;    /* allowances */
 	uint64_t held;
-	uint64_t overdue;    /* held beyond the allowances */
+	uint64_t overdue; /* held beyond the allowances */
 };
 
 struct ledger_tenant {
@@ -72,11 +73,10 @@ struct ledger {
 	uint64_t *rooms; /* scratch, by tenant */
 	uint32_t n;
 	uint32_t n_tenants;
-	uint32_t room; /* for entries */
+	uint32_t room;     /* for entries */
 	uint32_t capacity; /* LEDGER_UNLIMITED */
 	bool drained;
 	bool dirty; /* something changed since ledger_allocate() */
-	bool sorted;
 	struct ledger_sums sums;
 };
 

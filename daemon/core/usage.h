@@ -33,9 +33,9 @@ struct usage_row {
 };
 
 struct usage {
-	uint64_t at;          /* up to when all is counted (boot clock) */
-	struct usage_row row; /* open; number 0: none yet */
-	uint64_t last;        /* number of the last row, also before the first cut */
+	uint64_t at;            /* up to when all is counted (boot clock) */
+	struct usage_row row;   /* open; number 0: none yet */
+	uint64_t last;          /* number of the last row, also before the first cut */
 	uint64_t guaranteed_ns; /* in this life of the daemon, all rows: for metrics */
 	uint64_t burst_ns;
 };
