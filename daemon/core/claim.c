@@ -43,21 +43,21 @@ const char *claim_refusal(enum claim_outcome outcome, uint32_t *ret_code)
 		uint32_t code;
 		const char *sentence;
 	} refusals[] = {
-		[CLAIM_START] = { 0, NULL },
-		[CLAIM_RESUME] = { 0, NULL },
-		[CLAIM_INCOMING] = { 0, NULL },
-		[CLAIM_REFUSED_NAME_TAKEN] = { CPUPOLICY_ERROR_IDENTITY, "Another VM has this name." },
-		[CLAIM_REFUSED_NAME_IS_UUID] = { CPUPOLICY_ERROR_IDENTITY,
-						 "A VM's name must not look like a UUID." },
-		[CLAIM_REFUSED_LIVE] = { CPUPOLICY_ERROR_IDENTITY,
-					 "A VM with this UUID is running, and its session token was not shown." },
-		[CLAIM_REFUSED_OWNER] = { CPUPOLICY_ERROR_IDENTITY, "The VM with this UUID belongs to another user." },
-		[CLAIM_REFUSED_POSSIBLE] = { CPUPOLICY_ERROR_IDENTITY,
-					     "The VM with this UUID is running with another number of possible vCPUs." },
-		[CLAIM_REFUSED_INCOMING] = { CPUPOLICY_ERROR_BUSY, "Another migration target of this VM has joined already." },
-		[CLAIM_REFUSED_FULL] = { CPUPOLICY_ERROR_LIMIT, "The daemon has as many VMs on record as it may have." },
-		[CLAIM_REFUSED_NAME_DIFFERS] = { CPUPOLICY_ERROR_IDENTITY,
-						 "The VM with this UUID is running under another name." },
+		[CLAIM_START] = {0, NULL},
+		[CLAIM_RESUME] = {0, NULL},
+		[CLAIM_INCOMING] = {0, NULL},
+		[CLAIM_REFUSED_NAME_TAKEN] = {CPUPOLICY_ERROR_IDENTITY, "Another VM has this name."},
+		[CLAIM_REFUSED_NAME_IS_UUID] = {CPUPOLICY_ERROR_IDENTITY, "A VM's name must not look like a UUID."},
+		[CLAIM_REFUSED_LIVE] = {CPUPOLICY_ERROR_IDENTITY,
+					"A VM with this UUID is running, and its session token was not shown."},
+		[CLAIM_REFUSED_OWNER] = {CPUPOLICY_ERROR_IDENTITY, "The VM with this UUID belongs to another user."},
+		[CLAIM_REFUSED_POSSIBLE] = {CPUPOLICY_ERROR_IDENTITY,
+					    "The VM with this UUID is running with another number of possible vCPUs."},
+		[CLAIM_REFUSED_INCOMING] = {CPUPOLICY_ERROR_BUSY,
+					    "Another migration target of this VM has joined already."},
+		[CLAIM_REFUSED_FULL] = {CPUPOLICY_ERROR_LIMIT, "The daemon has as many VMs on record as it may have."},
+		[CLAIM_REFUSED_NAME_DIFFERS] = {CPUPOLICY_ERROR_IDENTITY,
+						"The VM with this UUID is running under another name."},
 	};
 
 	if ((unsigned)outcome >= sizeof(refusals) / sizeof(refusals[0])) {

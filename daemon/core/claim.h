@@ -9,19 +9,19 @@
  * Who may register as which VM: pure. The caller collects the facts, this decides.
  */
 struct claim {
-	bool uuid_known;     /* a VM with this UUID is on record */
-	bool live;           /* its VMM is connected, or lives on without us */
-	bool stopped;        /* it is on record, without a VMM */
+	bool uuid_known; /* a VM with this UUID is on record */
+	bool live;       /* its VMM is connected, or lives on without us */
+	bool stopped;    /* it is on record, without a VMM */
 	bool token_given;
-	bool token_matches;  /* the token of the VM on record */
-	bool name_taken;     /* by a VM with another UUID */
-	bool name_is_uuid;   /* a name that looks like a UUID could be mistaken for one */
-	bool name_differs;   /* the UUID is on record under another name */
+	bool token_matches;    /* the token of the VM on record */
+	bool name_taken;       /* by a VM with another UUID */
+	bool name_is_uuid;     /* a name that looks like a UUID could be mistaken for one */
+	bool name_differs;     /* the UUID is on record under another name */
 	bool possible_differs; /* ... with another number of vCPUs */
-	bool incoming;       /* asks to join as migration target */
-	bool incoming_taken; /* another one has joined already */
-	bool same_owner;     /* the peer's uid is that of the VM on record; root always */
-	bool full;           /* no room for another VM */
+	bool incoming;         /* asks to join as migration target */
+	bool incoming_taken;   /* another one has joined already */
+	bool same_owner;       /* the peer's uid is that of the VM on record; root always */
+	bool full;             /* no room for another VM */
 };
 
 enum claim_outcome {
@@ -30,7 +30,7 @@ enum claim_outcome {
 	CLAIM_INCOMING, /* joins beside it */
 	CLAIM_REFUSED_NAME_TAKEN,
 	CLAIM_REFUSED_NAME_IS_UUID,
-	CLAIM_REFUSED_LIVE,     /* a VM with this UUID runs, and the token is not its */
+	CLAIM_REFUSED_LIVE, /* a VM with this UUID runs, and the token is not its */
 	CLAIM_REFUSED_OWNER,
 	CLAIM_REFUSED_POSSIBLE,
 	CLAIM_REFUSED_INCOMING, /* two targets */

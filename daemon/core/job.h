@@ -25,13 +25,13 @@ struct job {
 	uint32_t from;
 	uint32_t to;
 	enum job_result result;
-	uint32_t uid;         /* who asked; (uint32_t)-1: not known */
-	uint32_t pending;     /* vCPUs that the guest still has to act on */
-	uint32_t settled;     /* vCPUs that are as asked */
-	uint32_t refused;     /* vCPUs for which the guest refused or was forbidden */
-	bool forbidden;       /* one of the refusals was by the guest's administrator */
-	bool online;          /* ended done: every vCPU that was added is online, not only acknowledged */
-	bool stopped;         /* the clock stands: `remaining` holds, `deadline` does not */
+	uint32_t uid;     /* who asked; (uint32_t)-1: not known */
+	uint32_t pending; /* vCPUs that the guest still has to act on */
+	uint32_t settled; /* vCPUs that are as asked */
+	uint32_t refused; /* vCPUs for which the guest refused or was forbidden */
+	bool forbidden;   /* one of the refusals was by the guest's administrator */
+	bool online;      /* ended done: every vCPU that was added is online, not only acknowledged */
+	bool stopped;     /* the clock stands: `remaining` holds, `deadline` does not */
 	uint64_t deadline;
 	uint64_t remaining;
 };

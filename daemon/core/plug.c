@@ -85,7 +85,6 @@ void plug_grant(struct plug *p, uint32_t vcpu)
 	struct vcpu *v = &p->vm->vcpus[vcpu];
 
 	next_grant(v);
-	v->flags &= (uint8_t)~(VCPU_DURABLE | VCPU_ACKED);
 	v->flags |= VCPU_ENABLED | VCPU_WANTED;
 	v->answer = VCPU_ANSWER_NONE;
 	v->granted_at = p->vm->revision + 1;
@@ -99,7 +98,7 @@ void plug_drop(struct plug *p, uint32_t vcpu)
 
 	if (v->flags & VCPU_DURABLE)
 		p->effects |= VM_EFFECT_PAGE;
-	v->flags &= (uint8_t)~(VCPU_ENABLED | VCPU_WANTED | VCPU_DURABLE | VCPU_ACKED);
+	v->flags &= (uint8_t) ~(VCPU_ENABLED | VCPU_WANTED | VCPU_DURABLE | VCPU_ACKED);
 	v->answer = VCPU_ANSWER_NONE;
 	plug_touch(p);
 }
@@ -251,7 +250,7 @@ void plug_end_job(struct plug *p, enum job_result result)
 	vm->last_job = vm->job;
 	vm->last_job.result = result;
 	vm->last_job.online = vm->job.online && result == JOB_DONE;
-	vm->job = (struct job){ 0 };
+	vm->job = (struct job){0};
 	vm->job_restored = false;
 	p->effects |= VM_EFFECT_JOB_ENDED;
 	plug_touch(p);
@@ -292,7 +291,7 @@ static void judge(struct plug *p)
 
 struct plug plug_begin(struct vm *vm, uint64_t now)
 {
-	return (struct plug){ .vm = vm, .now = now, .deadline = vm_deadline(vm) };
+	return (struct plug){.vm = vm, .now = now, .deadline = vm_deadline(vm)};
 }
 
 unsigned plug_end(struct plug *p)

@@ -39,7 +39,7 @@ static struct rate refill(const struct rate *r, const struct rate_limit *limit, 
 
 void rate_init(struct rate *r, const struct rate_limit *limit, uint64_t now)
 {
-	*r = (struct rate){ .at = now, .tokens = limit->per_second > 0 ? capacity(limit) : 0 };
+	*r = (struct rate){.at = now, .tokens = limit->per_second > 0 ? capacity(limit) : 0};
 }
 
 bool rate_take(struct rate *r, const struct rate_limit *limit, uint64_t now)

@@ -15,7 +15,7 @@ struct rate_limit {
 };
 
 struct rate {
-	uint64_t at; /* when `tokens` was right */
+	uint64_t at;     /* when `tokens` was right */
 	uint64_t tokens; /* in units of 1 / NSEC_PER_SEC of an operation: burst * 1e9 fits by config's bounds */
 };
 

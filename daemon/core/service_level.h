@@ -9,8 +9,8 @@
 
 /* What a VM may have and how it is judged. Owned by the configuration, which outlives every VM that points to it. */
 struct service_level {
-	uint32_t minimum; /* vCPUs, at least 1 */
-	uint32_t maximum; /* vCPUs, minimum .. CPUPOLICY_MAX_VCPUS */
+	uint32_t minimum;         /* vCPUs, at least 1 */
+	uint32_t maximum;         /* vCPUs, minimum .. CPUPOLICY_MAX_VCPUS */
 	struct rate_limit cpu_on; /* CPU_ON calls per second and VM; a limit makes the page ask */
 	bool ask;                 /* ask even without a limit: every CPU_ON meets the daemon */
 	bool timeout_allow;       /* an ask that is not answered in time is allowed */

@@ -9,12 +9,12 @@
 #include "daemon/core/plug.h"
 
 /* _OST (ACPI 6.5, 6.3.5) as Linux's include/linux/acpi.h names them. */
-#define OST_DEVICE_CHECK 1u
-#define OST_EJECT_REQUEST 3u
-#define OST_SUCCESS 0u
-#define OST_INSERT_IN_PROGRESS 0x80u
+#define OST_DEVICE_CHECK        1u
+#define OST_EJECT_REQUEST       3u
+#define OST_SUCCESS             0u
+#define OST_INSERT_IN_PROGRESS  0x80u
 #define OST_EJECT_NOT_SUPPORTED 0x80u
-#define OST_EJECT_IN_PROGRESS 0x84u
+#define OST_EJECT_IN_PROGRESS   0x84u
 
 /* ---- life ---- */
 
@@ -82,13 +82,12 @@ unsigned vm_start(struct vm *vm, const struct vm_registration *reg, uint64_t now
 	vm->denied = 0;
 	rate_init(&vm->cpu_on, &vm->level->cpu_on, now);
 	for (uint32_t i = 0; i < vm->possible; i++) {
-		vm->vcpus[i] = (struct vcpu){ .mpidr = reg->vcpus[i].mpidr };
+		vm->vcpus[i] = (struct vcpu){.mpidr = reg->vcpus[i].mpidr};
 		plug_set_online(&p, i, reg->vcpus[i].flags & CPUPOLICY_VCPU_ONLINE);
 		if (i < vm->boot) {
 			plug_grant(&p, i);
-			/* The guest finds it when it boots: there is nothing to notify, and no job waits for it. */
+			/* The guest finds it when it boots: there is nothing to notify. */
 			vm->vcpus[i].flags |= VCPU_ACKED;
-			vm->vcpus[i].flags &= (uint8_t)~VCPU_IN_JOB;
 		}
 	}
 	enable_first(vm);
@@ -152,7 +151,6 @@ unsigned vm_resume(struct vm *vm, const struct vm_registration *reg, uint64_t no
 	open_session(vm, reg);
 	for (uint32_t i = 0; i < vm->possible; i++)
 		vm->vcpus[i].mpidr = reg->vcpus[i].mpidr;
-	enable_first(vm);
 	take_report(&p, reg->vcpus, confirmed, true);
 	for (uint32_t i = 0; i < vm->possible; i++)
 		vm->vcpus[i].since = 0; /* the first page of the session shows them all */
@@ -209,8 +207,8 @@ static enum cpupolicy_reason decide(struct vm *vm, uint32_t vcpu, uint64_t now)
 	if (vcpu == 0)
 		return CPUPOLICY_REASON_GRANTED;
 	if (!plug_is_granted(v))
-		return (v->flags & VCPU_ENABLED) || v->grant == 0 ? CPUPOLICY_REASON_NOT_ENABLED :
-								    CPUPOLICY_REASON_EJECTED;
+		return (v->flags & VCPU_ENABLED) || v->grant == 0 ? CPUPOLICY_REASON_NOT_ENABLED
+								  : CPUPOLICY_REASON_EJECTED;
 	if (!rate_take(&vm->cpu_on, &vm->level->cpu_on, now))
 		return CPUPOLICY_REASON_RATE;
 	return CPUPOLICY_REASON_GRANTED;
@@ -219,7 +217,7 @@ static enum cpupolicy_reason decide(struct vm *vm, uint32_t vcpu, uint64_t now)
 struct vm_verdict vm_ask(struct vm *vm, uint32_t vcpu, uint64_t now)
 {
 	enum cpupolicy_reason why = decide(vm, vcpu, now);
-	struct vm_verdict verdict = { .psci = CPUPOLICY_PSCI_SUCCESS, .reason = why, .would = why };
+	struct vm_verdict verdict = {.psci = CPUPOLICY_PSCI_SUCCESS, .reason = why, .would = why};
 
 	if (why == CPUPOLICY_REASON_GRANTED) {
 		vm->vcpus[vcpu].reason = (uint8_t)why;
@@ -447,7 +445,7 @@ enum vm_refusal vm_resize(struct vm *vm, uint32_t count, uint64_t id, uint64_t n
 {
 	struct plug p = plug_begin(vm, now);
 	enum vm_refusal refusal = resize_refusal(vm, count);
-	struct job superseded = { 0 };
+	struct job superseded = {0};
 	uint32_t from;
 
 	if (refusal != VM_ACCEPTED)
@@ -618,7 +616,8 @@ uint64_t vm_word(const struct vm *vm, uint32_t vcpu)
 	enum cpupolicy_page_verdict verdict;
 	/* A VMM that marks a vCPU as ejected keeps the number that it sees: the next one appears with the grant itself. */
 	uint32_t grant = v->grant - ((v->flags & (VCPU_ENABLED | VCPU_DURABLE)) == VCPU_ENABLED);
-	uint64_t word = (uint64_t)grant << CPUPOLICY_WORD_GRANT_SHIFT | (uint64_t)v->serial << CPUPOLICY_WORD_SERIAL_SHIFT;
+	uint64_t word = (uint64_t)grant << CPUPOLICY_WORD_GRANT_SHIFT | (uint64_t)v->serial
+										<< CPUPOLICY_WORD_SERIAL_SHIFT;
 
 	if (plug_is_granted(v)) {
 		word |= CPUPOLICY_WORD_ENABLED | (v->flags & VCPU_WANTED ? CPUPOLICY_WORD_WANTED : 0);
@@ -635,7 +634,7 @@ uint64_t vm_word(const struct vm *vm, uint32_t vcpu)
 
 void vm_counts(const struct vm *vm, struct vm_counts *ret)
 {
-	struct vm_counts n = { 0 };
+	struct vm_counts n = {0};
 
 	for (uint32_t i = 0; i < vm->possible; i++) {
 		const struct vcpu *v = &vm->vcpus[i];

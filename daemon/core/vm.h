@@ -5,7 +5,7 @@
 /*
  * The plug state of one VM: a pure state machine. It is given events and the time, changes itself, and says by a set
  * of effects what the caller has to do about it. It does no I/O, reads no clock, logs nothing, and allocates in
- * vm_new() only. docs/architecture.md shows the machine; design invariants 1 and 2 are properties of it.
+ * vm_new() only. docs/states.md shows the machine; design invariants 1 and 2 are properties of it.
  *
  * What is granted here (VCPU_ENABLED) reaches the guest only once it is durable: vm_word() masks it until
  * vm_stored() confirmed the revision that grants it. What is taken away holds at once.
@@ -41,13 +41,13 @@ enum vcpu_answer {
 
 struct vcpu {
 	uint64_t mpidr;
-	uint32_t grant;  /* counts grants; the page's GRANT field */
-	uint32_t denied; /* CPU_ON calls answered DENIED, saturating */
-	uint8_t flags;   /* enum vcpu_flag */
-	uint8_t answer;  /* enum vcpu_answer */
-	uint8_t serial;  /* the page's SERIAL field */
-	uint8_t reason;  /* enum cpupolicy_reason of the last verdict */
-	uint32_t since;  /* the page's generation that first says so of this grant */
+	uint32_t grant;      /* counts grants; the page's GRANT field */
+	uint32_t denied;     /* CPU_ON calls answered DENIED, saturating */
+	uint8_t flags;       /* enum vcpu_flag */
+	uint8_t answer;      /* enum vcpu_answer */
+	uint8_t serial;      /* the page's SERIAL field */
+	uint8_t reason;      /* enum cpupolicy_reason of the last verdict */
+	uint32_t since;      /* the page's generation that first says so of this grant */
 	uint64_t granted_at; /* the revision that grants it */
 };
 
@@ -59,11 +59,11 @@ enum vm_link {
 
 /* What the caller has to do after an event; a set. */
 enum vm_effect {
-	VM_EFFECT_PAGE = 1 << 0,       /* words changed: publish the page, ring the doorbell */
-	VM_EFFECT_STORE = 1 << 1,      /* the durable part changed: store it, then vm_stored() */
-	VM_EFFECT_CHANGED = 1 << 2,    /* something that clients see changed */
-	VM_EFFECT_JOB_ENDED = 1 << 3,  /* `last_job` is new (also set when a job superseded one: see vm_resize) */
-	VM_EFFECT_DEADLINE = 1 << 4,   /* vm_deadline() changed */
+	VM_EFFECT_PAGE = 1 << 0,      /* words changed: publish the page, ring the doorbell */
+	VM_EFFECT_STORE = 1 << 1,     /* the durable part changed: store it, then vm_stored() */
+	VM_EFFECT_CHANGED = 1 << 2,   /* something that clients see changed */
+	VM_EFFECT_JOB_ENDED = 1 << 3, /* `last_job` is new (also set when a job superseded one: see vm_resize) */
+	VM_EFFECT_DEADLINE = 1 << 4,  /* vm_deadline() changed */
 };
 
 /* A resize that is not durable yet, and what `desired` goes back to if it cannot be. */
@@ -78,11 +78,11 @@ struct vm_undo {
 struct vm {
 	const struct service_level *level;
 	uint32_t possible;
-	uint32_t boot;    /* the boot set: 0 .. boot-1 were enabled when the VM started; below it only if boot_removable */
+	uint32_t boot; /* the boot set is 0 .. boot-1, enabled when the VM started; below it only if boot_removable */
 	uint32_t desired; /* what was last asked for; not changed by the service level */
 	enum vm_link link;
 	enum cpupolicy_run_state run_state;
-	bool notify;         /* the guest can be notified */
+	bool notify; /* the guest can be notified */
 	bool boot_removable;
 	bool desired_set;    /* an operator asked for `desired`: it outlives the VM's end */
 	uint32_t epoch;      /* of the session, durable */
@@ -91,13 +91,13 @@ struct vm {
 	uint64_t revision;   /* counts changes of the durable part */
 	uint64_t stored;     /* the last revision known to be durable */
 	struct rate cpu_on;
-	uint64_t denied; /* sum over vCPUs, saturating */
+	uint64_t denied;       /* sum over vCPUs, saturating */
 	uint64_t job_revision; /* that started the job in flight: it ends no sooner than this is stored */
 	bool job_restored;     /* from the store: which vCPUs it had settled is known by their number only */
 	uint32_t undo_count;
 	struct vm_undo undo[VM_UNDO_MAX]; /* oldest first */
-	struct job job;      /* in flight if job.id != 0 */
-	struct job last_job; /* the one that ended last; id 0: none */
+	struct job job;                   /* in flight if job.id != 0 */
+	struct job last_job;              /* the one that ended last; id 0: none */
 	struct vcpu vcpus[];
 };
 
@@ -123,8 +123,11 @@ struct vm_registration {
  * are overdue.
  */
 unsigned vm_start(struct vm *vm, const struct vm_registration *reg, uint64_t now);
-/* A VMM came back (it was DISCONNECTED or its session is replaced): grants are what they were; what it reports as
- * ejected is given back, what it reports as online is. */
+/*
+ * A VMM came back (it was DISCONNECTED or its session is replaced): grants are what they were; what it reports as ejected
+ * is given back if it was asked for, counts as the guest's own eject if it says so, and is given anew otherwise; what
+ * it reports as online is. The caller answers the VMM once the new epoch is stored.
+ */
 unsigned vm_resume(struct vm *vm, const struct vm_registration *reg, uint64_t now);
 /* The session ended. `gone`: the VMM ended too; the VM is STOPPED and holds nothing; a job ends as disconnected. */
 unsigned vm_lost(struct vm *vm, bool gone, uint64_t now);
@@ -156,10 +159,10 @@ unsigned vm_confirm(struct vm *vm, uint32_t epoch, uint32_t generation);
 
 enum vm_refusal {
 	VM_ACCEPTED,
-	VM_REFUSED_RANGE,   /* not within 1 .. possible */
-	VM_REFUSED_LEVEL,   /* not within the service level's minimum .. maximum */
-	VM_REFUSED_BOOT,    /* below the boot count, and its vCPUs may not be taken back */
-	VM_REFUSED_NOTIFY,  /* the guest has no ACPI: it cannot be told */
+	VM_REFUSED_RANGE,     /* not within 1 .. possible */
+	VM_REFUSED_LEVEL,     /* not within the service level's minimum .. maximum */
+	VM_REFUSED_BOOT,      /* below the boot count, and its vCPUs may not be taken back */
+	VM_REFUSED_NOTIFY,    /* the guest has no ACPI: it cannot be told */
 	VM_REFUSED_MIGRATING, /* the guest is on its way to another VMM */
 	VM_REFUSED_STORAGE,   /* as many requests as may be wait for the disk already */
 };
@@ -175,13 +178,19 @@ enum vm_refusal vm_resize(struct vm *vm, uint32_t count, uint64_t id, uint64_t n
 
 /* ---- durability ---- */
 
-/* Revision `revision` is on disk (ok), with the grants that vm_record_grants() gave for it; or could not be written:
- * what it would have granted, and the count it asked for, are taken back, a job in flight ends as JOB_STORAGE.
- * `granted` is a bit per vCPU, LSB first. */
+/*
+ * Revision `revision` is on disk (ok), with the grants that vm_record_grants() gave as enabled for it: `granted`, a bit per
+ * vCPU, LSB first. Or it could not be written (`granted` is not read): what it would have granted, and the count it
+ * asked for, are taken back, and a job that it began ends as JOB_STORAGE. That rollback is a revision to be stored as well
+ * (VM_EFFECT_STORE), after a while: the caller must not try again at once. Revisions may be skipped, not reordered.
+ */
 unsigned vm_stored(struct vm *vm, uint64_t revision, bool ok, const uint8_t *granted, uint64_t now);
 /* Bit per vCPU: ENABLED, WANTED; (possible + 7) / 8 bytes each. */
 void vm_record_grants(const struct vm *vm, uint8_t *enabled, uint8_t *wanted);
-/* From the store, after vm_new() and setting desired, boot, epoch, jobs ...: DISCONNECTED with these grants, durable. */
+/*
+ * From the store: DISCONNECTED with these grants, durable. Before it, after vm_new(): desired, desired_set, boot,
+ * boot_removable, notify, epoch, last_job, and by job_start() the job that was in flight.
+ */
 void vm_restore_grants(struct vm *vm, const uint8_t *enabled, const uint8_t *wanted);
 
 /* ---- time ---- */

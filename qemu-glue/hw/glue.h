@@ -40,6 +40,7 @@ struct cpu_policy_ask {
 };
 
 struct cpu_policy_vcpu {
+	CPUState *cpu;
 	struct cpu_policy_slot slot;
 	struct cpu_policy_ask ask;
 	int waits_for; /* as a caller: the target of the CPU_ON that it is parked in, or -1 */
@@ -127,7 +128,7 @@ void cpu_policy_regs_ejected(CpuPolicy *pol, uint32_t vcpu);
 /* power.c */
 /* Whether QEMU answers the guest's PSCI calls, and not firmware inside the guest. */
 bool cpu_policy_power_is_ours(void);
-bool cpu_policy_power_is_on(uint32_t vcpu);
+bool cpu_policy_power_is_on(const CpuPolicy *pol, uint32_t vcpu);
 void cpu_policy_power_verdict(CpuPolicy *pol, uint32_t caller, uint32_t target,
 			      const struct cpupolicy_verdict *verdict);
 /* Forget what was asked; nobody is powered on by an answer that comes later. */

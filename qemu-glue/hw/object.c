@@ -7,6 +7,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "hw/core/cpu.h"
 #include "hw/qdev-core.h"
 #include "monitor/monitor.h"
 #include "qapi/error.h"
@@ -68,6 +69,8 @@ void cpu_policy_wire(CpuPolicy *pol, DeviceState *ged, hwaddr base)
 	if (!pol)
 		return;
 
+	for (uint32_t i = 0; i < pol->possible; i++)
+		pol->vcpus[i].cpu = qemu_get_cpu(i);
 	pol->ged = ged;
 	pol->base = base;
 	cpu_policy_regs_init(pol);

@@ -18,12 +18,12 @@
 /* An answer that nobody came back for within this time was for a call that the guest no longer makes. */
 #define ANSWER_VALID_MS 1000
 
-bool cpu_policy_power_is_on(uint32_t vcpu)
+bool cpu_policy_power_is_on(const CpuPolicy *pol, uint32_t vcpu)
 {
 	/* Until the first reset QEMU's own idea of it is not set. */
-	if (!cpu_policy_active()->was_reset)
+	if (!pol->was_reset)
 		return vcpu == 0;
-	return ARM_CPU(qemu_get_cpu(vcpu))->power_state != PSCI_OFF;
+	return ARM_CPU(pol->vcpus[vcpu].cpu)->power_state != PSCI_OFF;
 }
 
 bool cpu_policy_power_is_ours(void)
@@ -35,7 +35,7 @@ static void wake_waiters(CpuPolicy *pol, uint32_t target)
 {
 	for (uint32_t i = 0; i < pol->possible; i++) {
 		if (pol->vcpus[i].waits_for == (int)target)
-			cpu_policy_unpark(qemu_get_cpu(i));
+			cpu_policy_unpark(pol->vcpus[i].cpu);
 	}
 }
 
@@ -175,14 +175,11 @@ void cpu_policy_power_abandon(CpuPolicy *pol)
 
 void cpu_policy_power_wake(CpuPolicy *pol)
 {
-	CPUState *cpu;
-
 	/* Not only those known to wait: one that was saved while it did sleeps in the state that was loaded. A vCPU that
 	 * is woken for nothing sees its WFI end early, as the architecture permits at any time. */
-	CPU_FOREACH(cpu)
-	{
-		pol->vcpus[cpu->cpu_index].waits_for = -1;
-		if (cpu_policy_power_is_on(cpu->cpu_index))
-			cpu_policy_unpark(cpu);
+	for (uint32_t i = 0; i < pol->possible; i++) {
+		pol->vcpus[i].waits_for = -1;
+		if (cpu_policy_power_is_on(pol, i))
+			cpu_policy_unpark(pol->vcpus[i].cpu);
 	}
 }

@@ -42,7 +42,7 @@ static CpuPolicyVcpu *vcpu_info(CpuPolicy *pol, uint32_t i)
 	info->ejected = view.ejected;
 	info->visible = slot->enabled;
 	info->acknowledged = slot->enabled && slot->acked;
-	info->online = cpu_policy_power_is_on(i);
+	info->online = cpu_policy_power_is_on(pol, i);
 	if (verdict.reason != CPUPOLICY_REASON_NONE) {
 		info->has_verdict = true;
 		info->verdict = verdict.psci;
@@ -88,7 +88,7 @@ void cpu_policy_qmp_changed(CpuPolicy *pol)
 		return;
 	for (uint32_t i = 0; i < pol->possible; i++) {
 		enabled += pol->vcpus[i].slot.enabled;
-		online += cpu_policy_power_is_on(i);
+		online += cpu_policy_power_is_on(pol, i);
 	}
 	cpupolicy_generation(pol->lib, &epoch, &generation);
 	qapi_event_send_cpu_policy_changed(link_to_qapi(cpupolicy_link(pol->lib)), epoch, generation, enabled, online);

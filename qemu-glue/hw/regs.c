@@ -47,7 +47,7 @@ static void eject(CpuPolicy *pol, uint32_t vcpu)
 	/* vCPU 0 is never taken, whoever wishes it; one that is not there cannot be given back. */
 	if (vcpu == 0 || !slot->enabled || slot->ejecting)
 		return;
-	if (!cpu_policy_power_is_on(vcpu)) {
+	if (!cpu_policy_power_is_on(pol, vcpu)) {
 		cpu_policy_regs_ejected(pol, vcpu);
 		return;
 	}

@@ -75,7 +75,7 @@ void cpu_policy_session_apply(CpuPolicy *pol)
 		struct cpupolicy_view view;
 
 		cpupolicy_view(pol->lib, i, &view);
-		switch (cpu_policy_slot_apply(&pol->vcpus[i].slot, &view, cpu_policy_power_is_on(i))) {
+		switch (cpu_policy_slot_apply(&pol->vcpus[i].slot, &view, cpu_policy_power_is_on(pol, i))) {
 		case CPU_POLICY_EFFECT_RAISE:
 			raise = true;
 			break;
@@ -101,13 +101,16 @@ static void on_policy_changed(void *opaque)
 static void on_link_changed(void *opaque, enum cpupolicy_link link, const char *reason)
 {
 	CpuPolicy *pol = opaque;
+	uint32_t epoch, generation;
 
-	if (pol->settled) {
-		if (link == CPUPOLICY_LINK_REGISTERED || link == CPUPOLICY_LINK_LOCAL)
-			info_report("cpu-policy: %s", reason);
-		else
-			warn_report("cpu-policy: %s; the last policy holds", reason);
-	}
+	if (!pol->settled)
+		return;
+	cpupolicy_generation(pol->lib, &epoch, &generation);
+	if (link == CPUPOLICY_LINK_REGISTERED || link == CPUPOLICY_LINK_LOCAL)
+		info_report("cpu-policy: %s", reason);
+	else
+		warn_report("cpu-policy: %s; %s", reason,
+			    generation == 0 ? "until then no vCPU but vCPU 0 is granted" : "the last policy holds");
 	cpu_policy_qmp_changed(pol);
 }
 
@@ -124,7 +127,7 @@ static enum cpupolicy_run_state on_get_state(void *opaque, struct cpupolicy_vcpu
 		const struct cpu_policy_slot *slot = &pol->vcpus[i].slot;
 
 		vcpus[i].flags = 0;
-		if (cpu_policy_power_is_on(i))
+		if (cpu_policy_power_is_on(pol, i))
 			vcpus[i].flags |= CPUPOLICY_VCPU_ONLINE;
 		if (slot->enabled)
 			vcpus[i].flags |= CPUPOLICY_VCPU_ENABLED;

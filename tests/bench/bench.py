@@ -196,7 +196,7 @@ def part_page(bench):
     got = bench.run("page", host.socket)  # in picoseconds
     for key, figure in (("allow", "verdict from the page, allow"),
                         ("deny", "verdict from the page, deny"),
-                        ("power-on", "verdict, second look, event queued"),
+                        ("power-on", "verdict, second look, event sent"),
                         ("load", "one load from the page, for scale")):
         yield Row("page", figure, "ns", got[key]["p50"] / 1e3,
                   aim=("product", "<=", 200) if key in ("allow", "deny") else None)

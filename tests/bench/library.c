@@ -24,9 +24,11 @@ static void verdict(void *opaque, uint32_t caller __attribute__((unused)), uint3
 	l->latest = *v;
 }
 
-static enum cpupolicy_run_state get_state(void *opaque __attribute__((unused)), struct cpupolicy_vcpu *vcpus,
-					  uint32_t n)
+static enum cpupolicy_run_state get_state(void *opaque, struct cpupolicy_vcpu *vcpus, uint32_t n)
 {
+	struct library *l = opaque;
+
+	l->states++;
 	for (uint32_t i = 0; i < n; i++)
 		vcpus[i].flags = i == 0 ? CPUPOLICY_VCPU_ONLINE | CPUPOLICY_VCPU_ENABLED : 0;
 	return CPUPOLICY_RUN_RUNNING;

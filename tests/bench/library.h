@@ -12,6 +12,7 @@ struct library {
 	struct cpupolicy *policy;
 	uint64_t verdicts;               /* how many have come */
 	struct cpupolicy_verdict latest; /* the last of them */
+	uint64_t states;                 /* how often the library wanted to know everything */
 };
 
 /* Registers a VM; `l` stays where it is until library_end(). */

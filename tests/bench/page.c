@@ -15,7 +15,7 @@
 
 #define BATCHES 300
 #define CALLS   10000u
-/* Power-ons wait in the library's queue until it is dispatched: no more than a busy guest would make of them. */
+/* No more than the socket takes at once. */
 #define POWER_CALLS 32u
 #define POSSIBLE    8u
 #define BOOT        4u
@@ -41,7 +41,11 @@ static void measure(struct library *l, const char *name, uint32_t target, enum c
 	bench_samples_clear(&samples);
 }
 
-/* The whole of a CPU_ON: verdict, the second look right before power-on, the event queued. */
+/*
+ * The whole of a CPU_ON: verdict, the second look right before power-on, the event sent. Between batches the daemon gets
+ * the time to read: a library that cannot send gives the single events up and reports everything at once later, which would
+ * be another figure; a batch in which it did so is left out.
+ */
 static void measure_power_on(struct library *l)
 {
 	struct bench_samples samples;
@@ -49,16 +53,19 @@ static void measure_power_on(struct library *l)
 
 	bench_samples_init(&samples, BATCHES);
 	for (unsigned i = 0; i < BATCHES; i++) {
-		uint64_t at = bench_now();
+		uint64_t states = l->states, at = bench_now(), ns;
 
 		for (unsigned k = 0; k < POWER_CALLS; k++)
 			if (cpupolicy_cpu_on(l->policy, 0, ALLOWED, CPUPOLICY_PSCI_CPU_ON_64, &reason) !=
 				    CPUPOLICY_ANSWER_ALLOW ||
 			    !cpupolicy_power_on(l->policy, ALLOWED, reason))
 				bench_fail("the vCPU was not allowed");
-		bench_samples_add(&samples, (bench_now() - at) * 1000 / POWER_CALLS);
+		ns = bench_now() - at;
 		cpupolicy_power_off(l->policy, ALLOWED);
+		bench_pause(2000000);
 		library_dispatch(l, 0);
+		if (l->states == states)
+			bench_samples_add(&samples, ns * 1000 / POWER_CALLS);
 	}
 	bench_samples_print("power-on", &samples);
 	bench_samples_clear(&samples);

@@ -254,6 +254,8 @@ static uint64_t enabled_on(const struct connection *c)
 		/* Commit, then page: whatever the guest may have would be known to a daemon that starts now. */
 		must(!word.enabled || c->raw || memory_store_enabled(f.store, uuid, i));
 	}
+	must(enabled == 0 || c->raw ||
+	     cpupolicy_page_epoch(cpupolicy_page_load_head(c->page)) <= memory_store_epoch(f.store, uuid));
 	return enabled;
 }
 

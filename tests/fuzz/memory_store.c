@@ -91,6 +91,13 @@ bool memory_store_enabled(const struct store *store, const uint8_t uuid[CPUPOLIC
 	return record && vcpu < record->vm.possible && (record->vm.enabled[vcpu / 8] >> vcpu % 8 & 1);
 }
 
+uint32_t memory_store_epoch(const struct store *store, const uint8_t uuid[CPUPOLICY_UUID_SIZE])
+{
+	const struct record *record = find(store, uuid);
+
+	return record ? record->vm.epoch : 0;
+}
+
 int store_open(struct store **ret, struct loop *loop, const char *directory, char **ret_error)
 {
 	struct store *store = calloc(1, sizeof(*store));

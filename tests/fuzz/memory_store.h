@@ -12,5 +12,7 @@ void memory_store_hold(struct store *store, bool hold);
 void memory_store_fail(struct store *store, bool fail);
 /* Whether the record of the VM, as it is durable now, has this vCPU enabled. */
 bool memory_store_enabled(const struct store *store, const uint8_t uuid[CPUPOLICY_UUID_SIZE], uint32_t vcpu);
+/* The epoch in that record; 0: there is none. */
+uint32_t memory_store_epoch(const struct store *store, const uint8_t uuid[CPUPOLICY_UUID_SIZE]);
 
 #endif

@@ -12,10 +12,10 @@
 static struct claim nth(unsigned n)
 {
 	struct claim c;
-	bool *const facts[FACTS] = { &c.uuid_known,	   &c.live,	 &c.stopped,	    &c.token_given,
-				     &c.token_matches,	   &c.name_taken, &c.name_is_uuid,  &c.name_differs,
-				     &c.possible_differs, &c.incoming,	 &c.incoming_taken, &c.same_owner,
-				     &c.full };
+	bool *const facts[FACTS] = {
+		&c.uuid_known,     &c.live,         &c.stopped,      &c.token_given,      &c.token_matches,
+		&c.name_taken,     &c.name_is_uuid, &c.name_differs, &c.possible_differs, &c.incoming,
+		&c.incoming_taken, &c.same_owner,   &c.full};
 
 	memset(&c, 0, sizeof(c));
 	for (unsigned i = 0; i < FACTS; i++)
@@ -82,11 +82,8 @@ START_TEST(what_every_claim_may_do)
 }
 END_TEST
 
-static const struct claim running = { .uuid_known = true,
-				      .live = true,
-				      .token_given = true,
-				      .token_matches = true,
-				      .same_owner = true };
+static const struct claim running = {
+	.uuid_known = true, .live = true, .token_given = true, .token_matches = true, .same_owner = true};
 
 #define CASE(expected, base, ...)                                                                                      \
 	do {                                                                                                           \
@@ -97,7 +94,7 @@ static const struct claim running = { .uuid_known = true,
 
 START_TEST(refusals_say_why)
 {
-	const struct claim new = { 0 };
+	const struct claim new = {0};
 
 	CASE(CLAIM_RESUME, running, );
 	CASE(CLAIM_REFUSED_NAME_TAKEN, new, c.name_taken = true);
@@ -135,9 +132,9 @@ START_TEST(sentences)
 		ck_assert_uint_gt(strlen(why), 10);
 		ck_assert_uint_lt(strlen(why), CPUPOLICY_ERROR_SIZE);
 		ck_assert_int_eq(why[strlen(why) - 1], '.');
-		ck_assert_uint_eq(code, o == CLAIM_REFUSED_FULL	    ? CPUPOLICY_ERROR_LIMIT :
-					o == CLAIM_REFUSED_INCOMING ? CPUPOLICY_ERROR_BUSY :
-								      CPUPOLICY_ERROR_IDENTITY);
+		ck_assert_uint_eq(code, o == CLAIM_REFUSED_FULL       ? CPUPOLICY_ERROR_LIMIT
+					: o == CLAIM_REFUSED_INCOMING ? CPUPOLICY_ERROR_BUSY
+								      : CPUPOLICY_ERROR_IDENTITY);
 		for (int other = CLAIM_START; other < o; other++) {
 			uint32_t ignored;
 			const char *said = claim_refusal((enum claim_outcome)other, &ignored);

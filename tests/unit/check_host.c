@@ -519,7 +519,12 @@ START_TEST(resize_on_a_full_disk)
 	ck_assert_uint_eq(rig.job_new, 0);
 	ck_assert_uint_eq(rig.job_removed, 0);
 	ck_assert_int_eq(vmm_ask(&v, 4).psci, CPUPOLICY_PSCI_DENIED);
-	/* room again: at once for who asks, whatever the back-off */
+	/* room again: at once for who asks, whatever the back-off, which is 16 s and more by now */
+	for (int i = 0; i < 5; i++) {
+		client_resize(&c, &rig, "vm1", 5);
+		rig_until(&rig, c.calls == 1);
+		ck_assert_int_eq(c.error, HOST_STORAGE);
+	}
 	rig_fill_disk(false);
 	client_resize(&c, &rig, "vm1", 6);
 	rig_until(&rig, c.calls == 1);
@@ -538,6 +543,7 @@ END_TEST
 /* What the guest gave back stays given back, and is recorded as soon as the disk takes it. */
 START_TEST(reductions_hold_on_a_full_disk)
 {
+	struct client c;
 	struct vmm v, again;
 
 	start();
@@ -546,6 +552,11 @@ START_TEST(reductions_hold_on_a_full_disk)
 	vmm_event(&v, CPUPOLICY_EJECT, cpupolicy_eject, .vcpu = 3, .cause = CPUPOLICY_EJECT_GUEST);
 	rig_until(&rig, vmm_words(&v, CPUPOLICY_WORD_ENABLED) == 0x7);
 	ck_assert_uint_eq(vmm_ask(&v, 3).reason, CPUPOLICY_REASON_EJECTED);
+	/* by the time that this has failed, the write of the ejection has as well */
+	client_resize(&c, &rig, "vm1", 6);
+	rig_until(&rig, c.calls == 1);
+	ck_assert_int_eq(c.error, HOST_STORAGE);
+	ck_assert_uint_lt(core("vm1")->stored, core("vm1")->revision);
 	rig_fill_disk(false);
 	rig_until(&rig, core("vm1")->stored == core("vm1")->revision); /* the retry, by its timer */
 	ck_assert_uint_eq(vmm_words(&v, CPUPOLICY_WORD_ENABLED), 0x7);
@@ -658,6 +669,30 @@ START_TEST(resize_of_a_stopped_vm)
 }
 END_TEST
 
+/* A write that waits behind another must not bring the record back when it has been deleted. */
+START_TEST(forgotten_with_writes_under_way)
+{
+	struct client first, second, forget;
+	struct vmm v;
+
+	start();
+	vmm_start(&v, &rig, 1);
+	resize("vm1", 5);
+	vmm_event(&v, CPUPOLICY_UNREGISTER, cpupolicy_unregister, .cause = CPUPOLICY_UNREGISTER_SHUTDOWN);
+	vmm_close(&v);
+	client_resize(&first, &rig, "vm1", 3);
+	client_resize(&second, &rig, "vm1", 2);
+	client_forget(&forget, &rig, "vm1");
+	rig_until(&rig, first.calls && second.calls && forget.calls);
+	ck_assert_int_eq(forget.error, HOST_OK);
+	ck_assert_int_eq(second.error, HOST_NO_SUCH_VM);
+	client_resize(&first, &rig, "vm1", 3);
+	ck_assert_int_eq(first.error, HOST_NO_SUCH_VM);
+	restart();
+	ck_assert_uint_eq(host_count(rig.host), 0);
+}
+END_TEST
+
 START_TEST(vmm_that_ended_while_the_daemon_was_away)
 {
 	pid_t pid = make_process(), other_pid = make_process();
@@ -730,6 +765,26 @@ START_TEST(migration)
 	vmm_event(&source, CPUPOLICY_UNREGISTER, cpupolicy_unregister, .cause = CPUPOLICY_UNREGISTER_SHUTDOWN);
 	ck_assert_int_eq(core("vm1")->link, VM_CONNECTED);
 	ck_assert_int_eq(vmm_ask(&target, 4).psci, CPUPOLICY_PSCI_SUCCESS);
+	vmm_close(&source);
+	vmm_close(&target);
+}
+END_TEST
+
+/* The new epoch is committed before the page of the target speaks. */
+START_TEST(migration_on_a_full_disk)
+{
+	struct vmm source, target;
+
+	start();
+	vmm_start(&source, &rig, 1);
+	join(&target, &source);
+	rig_fill_disk(true);
+	vmm_run_state(&source, CPUPOLICY_RUN_INACTIVE);
+	vmm_run_state(&target, CPUPOLICY_RUN_RUNNING);
+	ck_assert_uint_eq(vmm_words(&source, CPUPOLICY_WORD_ENABLED), 0);
+	ck_assert_uint_eq(vmm_words(&target, CPUPOLICY_WORD_ENABLED), 0);
+	rig_fill_disk(false);
+	rig_until(&rig, vmm_words(&target, CPUPOLICY_WORD_ENABLED) == 0xf);
 	vmm_close(&source);
 	vmm_close(&target);
 }
@@ -892,8 +947,10 @@ int main(void)
 	tcase_add_test(tc, lost_and_ended);
 	tcase_add_test(tc, what_an_operator_asked_for_outlives_the_vm);
 	tcase_add_test(tc, resize_of_a_stopped_vm);
+	tcase_add_test(tc, forgotten_with_writes_under_way);
 	tcase_add_test(tc, vmm_that_ended_while_the_daemon_was_away);
 	tcase_add_test(tc, migration);
+	tcase_add_test(tc, migration_on_a_full_disk);
 	tcase_add_test(tc, migration_that_is_given_up);
 	tcase_add_test(tc, incoming_without_the_token);
 	tcase_add_loop_test(tc, end_of_the_source, 0, 4);

@@ -34,9 +34,9 @@ static void run(struct world *w, uint64_t seed, uint64_t events)
 
 START_TEST(invariants)
 {
-	uint64_t events = from_environment("CPUPOLICY_TEST_EVENTS", 1200000) / WORLDS;
+	uint64_t events = from_environment("CPUPOLICY_TEST_EVENTS", 4000000) / WORLDS;
 	uint64_t seed = from_environment("CPUPOLICY_TEST_SEED", (uint64_t)time(NULL));
-	uint64_t admitted = 0, denied = 0, crashes = 0, failed = 0, results[JOB_RESULT_MAX + 1] = { 0 };
+	uint64_t admitted = 0, denied = 0, crashes = 0, failed = 0, results[JOB_RESULT_MAX + 1] = {0};
 	static struct world w;
 
 	printf("seed %" PRIu64 "\n", seed);

@@ -12,29 +12,29 @@ static const struct {
 	bool forbidden;
 	enum job_result in_time, expired;
 } outcomes[] = {
-	{ 0, 0, 0, false, JOB_DONE, JOB_DONE }, /* there was nothing to do */
-	{ 0, 1, 0, false, JOB_DONE, JOB_DONE },
-	{ 0, 0, 1, false, JOB_GUEST_REFUSED, JOB_GUEST_REFUSED },
-	{ 0, 0, 1, true, JOB_GUEST_FORBIDDEN, JOB_GUEST_FORBIDDEN },
-	{ 0, 0, 2, true, JOB_GUEST_FORBIDDEN, JOB_GUEST_FORBIDDEN },
-	{ 0, 1, 1, false, JOB_PARTIAL, JOB_PARTIAL },
-	{ 0, 1, 1, true, JOB_PARTIAL, JOB_PARTIAL },
-	{ 1, 0, 0, false, JOB_RUNNING, JOB_TIMEOUT },
-	{ 1, 1, 0, false, JOB_RUNNING, JOB_PARTIAL },
-	{ 1, 0, 1, false, JOB_RUNNING, JOB_TIMEOUT },
-	{ 1, 0, 1, true, JOB_RUNNING, JOB_TIMEOUT },
-	{ 1, 1, 1, false, JOB_RUNNING, JOB_PARTIAL },
-	{ 1, 1, 1, true, JOB_RUNNING, JOB_PARTIAL },
+	{0, 0, 0, false, JOB_DONE, JOB_DONE}, /* there was nothing to do */
+	{0, 1, 0, false, JOB_DONE, JOB_DONE},
+	{0, 0, 1, false, JOB_GUEST_REFUSED, JOB_GUEST_REFUSED},
+	{0, 0, 1, true, JOB_GUEST_FORBIDDEN, JOB_GUEST_FORBIDDEN},
+	{0, 0, 2, true, JOB_GUEST_FORBIDDEN, JOB_GUEST_FORBIDDEN},
+	{0, 1, 1, false, JOB_PARTIAL, JOB_PARTIAL},
+	{0, 1, 1, true, JOB_PARTIAL, JOB_PARTIAL},
+	{1, 0, 0, false, JOB_RUNNING, JOB_TIMEOUT},
+	{1, 1, 0, false, JOB_RUNNING, JOB_PARTIAL},
+	{1, 0, 1, false, JOB_RUNNING, JOB_TIMEOUT},
+	{1, 0, 1, true, JOB_RUNNING, JOB_TIMEOUT},
+	{1, 1, 1, false, JOB_RUNNING, JOB_PARTIAL},
+	{1, 1, 1, true, JOB_RUNNING, JOB_PARTIAL},
 };
 
 START_TEST(every_outcome)
 {
 	for (size_t i = 0; i < sizeof(outcomes) / sizeof(outcomes[0]); i++) {
-		struct job j = { .id = 1,
-				 .pending = outcomes[i].pending,
-				 .settled = outcomes[i].settled,
-				 .refused = outcomes[i].refused,
-				 .forbidden = outcomes[i].forbidden };
+		struct job j = {.id = 1,
+				.pending = outcomes[i].pending,
+				.settled = outcomes[i].settled,
+				.refused = outcomes[i].refused,
+				.forbidden = outcomes[i].forbidden};
 
 		ck_assert_msg(job_outcome(&j, false) == outcomes[i].in_time, "row %zu in time: %s", i,
 			      job_result_name(job_outcome(&j, false)));
@@ -100,7 +100,7 @@ END_TEST
 
 START_TEST(no_job_has_no_deadline)
 {
-	struct job j = { 0 };
+	struct job j = {0};
 
 	ck_assert_uint_eq(job_deadline(&j), UINT64_MAX);
 	job_pause(&j, 5);
@@ -114,7 +114,7 @@ END_TEST
 
 START_TEST(far_deadlines_saturate)
 {
-	static const uint64_t far[] = { UINT64_MAX, UINT64_MAX - 1, UINT64_MAX - 5 };
+	static const uint64_t far[] = {UINT64_MAX, UINT64_MAX - 1, UINT64_MAX - 5};
 	struct job j;
 
 	for (size_t i = 0; i < 3; i++) {
@@ -130,13 +130,14 @@ END_TEST
 
 START_TEST(names)
 {
-	static const char *const expected[] = { "running", "done",	 "partial",	 "guest-refused", "guest-forbidden",
-						"timeout", "superseded", "disconnected", "storage" };
+	static const char *const expected[] = {"running",         "done",    "partial",    "guest-refused",
+					       "guest-forbidden", "timeout", "superseded", "disconnected",
+					       "storage"};
 
 	for (unsigned i = 0; i <= JOB_RESULT_MAX; i++)
 		ck_assert_str_eq(job_result_name((enum job_result)i), expected[i]);
 	ck_assert_str_eq(job_result_name((enum job_result)(JOB_RESULT_MAX + 1)), "unknown");
-	ck_assert_str_eq(job_result_name((enum job_result)-1), "unknown");
+	ck_assert_str_eq(job_result_name((enum job_result) - 1), "unknown");
 }
 END_TEST
 

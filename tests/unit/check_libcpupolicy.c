@@ -362,6 +362,27 @@ START_TEST(abandoned_and_replaced_asks_are_not_answered)
 }
 END_TEST
 
+START_TEST(a_page_that_decides_ends_the_ask)
+{
+	struct cpupolicy_verdict granted = {CPUPOLICY_PSCI_SUCCESS, CPUPOLICY_REASON_GRANTED};
+
+	fake_store(f, 4, asking(false));
+	expect_answer(1, 4, CPUPOLICY_ANSWER_ASKED, CPUPOLICY_REASON_NONE);
+	fake_expect(f, CPUPOLICY_ASK);
+	fake_store(f, 4, (struct cpupolicy_page_word){0});
+	expect_answer(1, 4, CPUPOLICY_ANSWER_DENY, CPUPOLICY_REASON_NOT_ENABLED);
+	fake_reply(f, &granted);
+	expect_power(4, CPUPOLICY_POWER_DENIED, CPUPOLICY_REASON_NOT_ENABLED, 1);
+
+	/* By the answer to a later ask, the earlier one has come and gone. */
+	fake_store(f, 5, asking(false));
+	expect_answer(2, 5, CPUPOLICY_ANSWER_ASKED, CPUPOLICY_REASON_NONE);
+	fake_expect(f, CPUPOLICY_ASK);
+	fake_reply(f, &granted);
+	expect_verdict(0, 2, 5, SUCCESS, CPUPOLICY_REASON_GRANTED);
+}
+END_TEST
+
 START_TEST(silence_is_answered_by_the_page)
 {
 	uint64_t since = fake_now();
@@ -498,6 +519,21 @@ START_TEST(a_late_mark_survives_the_new_page)
 }
 END_TEST
 
+START_TEST(a_late_mark_of_a_registration_that_failed_is_reported_by_the_next)
+{
+	fake_hangup(f);
+	fake_greet(f);
+	cpupolicy_ejected(f->c, 3, CPUPOLICY_EJECT_REQUESTED);
+	fake_hangup(f);
+	fake_new_page(f, FAKE_EPOCH + 1);
+	fake_greet(f);
+	ck_assert_uint_eq(f->m.reg.vcpus[3].flags, CPUPOLICY_VCPU_EJECTED);
+	fake_admit(f);
+	fake_expect(f, CPUPOLICY_CONFIRM);
+	expect_answer(0, 3, CPUPOLICY_ANSWER_ALLOW, CPUPOLICY_REASON_GRANTED);
+}
+END_TEST
+
 START_TEST(a_reset_resolves_what_is_asked_back)
 {
 	struct cpupolicy_page_word back = fake_granted(1);
@@ -518,10 +554,12 @@ START_TEST(a_reset_resolves_what_is_asked_back)
 	fake_expect(f, CPUPOLICY_RESET);
 	ck_assert_uint_eq(f->m.reset.kind, CPUPOLICY_RESET_HOST);
 	expect_answer(0, 2, CPUPOLICY_ANSWER_DENY, CPUPOLICY_REASON_EJECTED);
+	expect_power(2, CPUPOLICY_POWER_DENIED, CPUPOLICY_REASON_EJECTED, 1);
 	expect_answer(0, 1, CPUPOLICY_ANSWER_ALLOW, CPUPOLICY_REASON_GRANTED);
 
-	/* Nobody waits for a verdict any more, not even for the timeout's. */
+	/* Nobody waits for a verdict any more: who asks, asks anew. */
 	expect_answer(1, 4, CPUPOLICY_ANSWER_ASKED, CPUPOLICY_REASON_NONE);
+	fake_expect(f, CPUPOLICY_ASK);
 	expect_verdict(0, 1, 4, DENIED, CPUPOLICY_REASON_TIMEOUT);
 }
 END_TEST
@@ -659,6 +697,7 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, an_allowed_ask_does_not_override_the_page);
 	tcase_add_test(tcase, asks_are_answered_in_any_order);
 	tcase_add_test(tcase, abandoned_and_replaced_asks_are_not_answered);
+	tcase_add_test(tcase, a_page_that_decides_ends_the_ask);
 	tcase_add_test(tcase, silence_is_answered_by_the_page);
 	tcase_add_test(tcase, an_error_is_no_answer);
 	tcase_add_test(tcase, a_lost_daemon_answers_nothing_and_the_page_does);
@@ -666,6 +705,7 @@ static Suite *make_suite(void)
 	tcase_add_test(tcase, vcpu_0_cannot_be_ejected);
 	tcase_add_test(tcase, a_reported_mark_ends_with_the_new_page);
 	tcase_add_test(tcase, a_late_mark_survives_the_new_page);
+	tcase_add_test(tcase, a_late_mark_of_a_registration_that_failed_is_reported_by_the_next);
 	tcase_add_test(tcase, a_reset_resolves_what_is_asked_back);
 	tcase_add_test(tcase, events_are_reported_as_they_are);
 	tcase_add_test(tcase, a_flood_of_denials_is_counted);

@@ -14,7 +14,7 @@ static uint64_t divide_up(uint64_t a, uint64_t b)
 
 START_TEST(no_limit)
 {
-	const struct rate_limit limit = { .per_second = 0, .burst = 0 };
+	const struct rate_limit limit = {.per_second = 0, .burst = 0};
 	struct rate r;
 
 	rate_init(&r, &limit, 5);
@@ -26,7 +26,7 @@ END_TEST
 
 START_TEST(burst_and_one_more)
 {
-	const struct rate_limit limit = { .per_second = 10, .burst = 5 };
+	const struct rate_limit limit = {.per_second = 10, .burst = 5};
 	struct rate r;
 
 	rate_init(&r, &limit, 1000);
@@ -45,7 +45,7 @@ END_TEST
 
 START_TEST(idle_earns_a_burst_and_no_more)
 {
-	const struct rate_limit limit = { .per_second = 3, .burst = 4 };
+	const struct rate_limit limit = {.per_second = 3, .burst = 4};
 	struct rate r;
 	int n = 0;
 
@@ -62,10 +62,10 @@ END_TEST
 /* The k-th operation after the burst comes at k seconds / rate, rounded up once and not each time. */
 START_TEST(no_drift)
 {
-	static const uint32_t rates[] = { 1, 3, 7, 999, 123456789, 1000000007 };
+	static const uint32_t rates[] = {1, 3, 7, 999, 123456789, 1000000007};
 
 	for (size_t i = 0; i < sizeof(rates) / sizeof(rates[0]); i++) {
-		const struct rate_limit limit = { .per_second = rates[i], .burst = 2 };
+		const struct rate_limit limit = {.per_second = rates[i], .burst = 2};
 		uint64_t now = 12345, start = now;
 		struct rate r;
 
@@ -86,7 +86,7 @@ END_TEST
 
 START_TEST(asking_often_costs_nothing)
 {
-	const struct rate_limit limit = { .per_second = 7, .burst = 1 };
+	const struct rate_limit limit = {.per_second = 7, .burst = 1};
 	uint64_t due = divide_up(SECOND, 7);
 	struct rate r;
 
@@ -100,7 +100,7 @@ END_TEST
 
 START_TEST(time_that_steps_back)
 {
-	const struct rate_limit limit = { .per_second = 1, .burst = 1 };
+	const struct rate_limit limit = {.per_second = 1, .burst = 1};
 	struct rate r;
 
 	rate_init(&r, &limit, 10 * SECOND);
@@ -115,8 +115,8 @@ END_TEST
 
 START_TEST(extremes)
 {
-	const struct rate_limit fast = { .per_second = UINT32_MAX, .burst = UINT32_MAX };
-	const struct rate_limit slow = { .per_second = 1, .burst = 0 };
+	const struct rate_limit fast = {.per_second = UINT32_MAX, .burst = UINT32_MAX};
+	const struct rate_limit slow = {.per_second = 1, .burst = 0};
 	struct rate r;
 
 	rate_init(&r, &fast, 0);
@@ -140,7 +140,7 @@ END_TEST
 
 START_TEST(a_lowered_limit_holds_at_once)
 {
-	const struct rate_limit high = { .per_second = 100, .burst = 100 }, low = { .per_second = 1, .burst = 2 };
+	const struct rate_limit high = {.per_second = 100, .burst = 100}, low = {.per_second = 1, .burst = 2};
 	struct rate r;
 	int n = 0;
 

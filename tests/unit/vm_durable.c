@@ -153,6 +153,43 @@ START_TEST(several_requests_on_their_way)
 }
 END_TEST
 
+/* What is on its way does not fail with what came before it. */
+START_TEST(a_later_grant_stands)
+{
+	uint64_t revision;
+	struct vm_host h;
+
+	vm_host_new(&h, 4, 1, BOTH);
+	vm_host_resize(&h, 2);
+	revision = h.vm->revision;
+	vm_host_resize(&h, 4);
+	ck_assert_str_eq(vm_host_set(&h), "x+++");
+	EVENT(&h, vm_stored(h.vm, revision, false, NULL, h.now));
+	ck_assert_str_eq(vm_host_set(&h), "x-++");
+	ck_assert_uint_eq(h.vm->job.id, 2);
+	vm_host_stored(&h);
+	ck_assert_str_eq(vm_host_set(&h), "xxxx");
+	vm_host_done(&h);
+}
+END_TEST
+
+/* The guest gives up a vCPU while a request is on its way that fails: without the request it would have one less as well. */
+START_TEST(what_the_guest_gave_up_stays_so)
+{
+	struct vm_host h;
+
+	vm_host_new(&h, 6, 4, BOTH);
+	vm_host_resize(&h, 6);
+	EVENT(&h, vm_eject(h.vm, 1, CPUPOLICY_EJECT_GUEST, h.now));
+	ck_assert_uint_eq(h.vm->desired, 5);
+	vm_host_failed(&h);
+	ck_assert_uint_eq(h.vm->desired, 3);
+	vm_host_stored(&h);
+	ck_assert_str_eq(vm_host_set(&h), "x-xx--");
+	vm_host_done(&h);
+}
+END_TEST
+
 START_TEST(a_failure_later_on_does_not_end_the_job)
 {
 	struct vm_host h;
@@ -208,8 +245,9 @@ static void restore_job(struct vm_host *h, uint32_t from, uint32_t to, uint8_t e
 
 START_TEST(restored_with_a_growth)
 {
-	static const uint32_t one_acked[] = { CPUPOLICY_VCPU_ONLINE, CPUPOLICY_VCPU_ACKED, CPUPOLICY_VCPU_ACKED, 0, 0, 0 };
-	static const uint32_t none_acked[] = { CPUPOLICY_VCPU_ONLINE, CPUPOLICY_VCPU_ACKED, 0, 0, 0, 0 };
+	static const uint32_t one_acked[] = {
+		CPUPOLICY_VCPU_ONLINE, CPUPOLICY_VCPU_ACKED, CPUPOLICY_VCPU_ACKED, 0, 0, 0};
+	static const uint32_t none_acked[] = {CPUPOLICY_VCPU_ONLINE, CPUPOLICY_VCPU_ACKED, 0, 0, 0, 0};
 	struct vm_host h;
 
 	restore_job(&h, 2, 4, 0x0f, 0x0f);
@@ -218,6 +256,15 @@ START_TEST(restored_with_a_growth)
 	ck_assert_uint_eq(h.vm->job.settled, 1);
 	vm_host_expire(&h);
 	vm_host_ended(&h, 5, JOB_PARTIAL);
+	/* The next one is known by its vCPUs again. */
+	vm_host_resize(&h, 6);
+	ck_assert_uint_eq(h.vm->job.pending, 3);
+	vm_host_stored(&h);
+	vm_host_ack(&h, 4);
+	vm_host_ack(&h, 5);
+	vm_host_ack(&h, 3);
+	vm_host_ended(&h, 1, JOB_DONE);
+	ck_assert_uint_eq(h.vm->last_job.settled, 3);
 	vm_host_done(&h);
 
 	/* The boot vCPUs that were acknowledged all along do not make it a partial success. */
@@ -272,6 +319,8 @@ TCase *vm_durable_case(void)
 	tcase_add_test(t, a_growth_that_cannot_be_stored);
 	tcase_add_test(t, a_shrinking_that_cannot_be_stored);
 	tcase_add_test(t, several_requests_on_their_way);
+	tcase_add_test(t, a_later_grant_stands);
+	tcase_add_test(t, what_the_guest_gave_up_stays_so);
 	tcase_add_test(t, a_failure_later_on_does_not_end_the_job);
 	tcase_add_test(t, restored);
 	tcase_add_test(t, restored_with_a_growth);

@@ -9,7 +9,7 @@
 void vm_host_setup(struct vm_host *h, uint32_t possible)
 {
 	*h = (struct vm_host){
-		.level = { .minimum = 1, .maximum = possible, .ask_timeout_ms = 100, .job_timeout = TIMEOUT },
+		.level = {.minimum = 1, .maximum = possible, .ask_timeout_ms = 100, .job_timeout = TIMEOUT},
 		.now = 100,
 		.confirm = true,
 	};
@@ -60,7 +60,7 @@ static const struct vm_registration *registration(struct vm_host *h, const uint3
 		uint32_t same = (v->flags & VCPU_ONLINE ? CPUPOLICY_VCPU_ONLINE : 0) |
 				(v->flags & VCPU_ACKED ? CPUPOLICY_VCPU_ACKED : 0);
 
-		vcpus[i] = (struct cpupolicy_vcpu){ .mpidr = i, .flags = vcpu_flags ? vcpu_flags[i] : same };
+		vcpus[i] = (struct cpupolicy_vcpu){.mpidr = i, .flags = vcpu_flags ? vcpu_flags[i] : same};
 	}
 	reg = (struct vm_registration){
 		.flags = ALL_FLAGS,
@@ -93,7 +93,7 @@ void vm_host_start(struct vm_host *h, uint32_t boot, uint32_t flags)
 
 enum vm_refusal vm_host_try(struct vm_host *h, uint32_t count)
 {
-	struct job superseded = { .id = 77 };
+	struct job superseded = {.id = 77};
 	unsigned effects = 77;
 	struct vm_event e;
 	enum vm_refusal refusal;
@@ -114,7 +114,7 @@ enum vm_refusal vm_host_try(struct vm_host *h, uint32_t count)
 
 struct job vm_host_resize(struct vm_host *h, uint32_t count)
 {
-	struct job superseded = { .id = 77 };
+	struct job superseded = {.id = 77};
 	unsigned effects = 0;
 	struct vm_event e;
 
@@ -154,7 +154,10 @@ const char *vm_host_set(const struct vm_host *h)
 	for (i = 0; i < h->vm->possible; i++) {
 		uint8_t flags = h->vm->vcpus[i].flags;
 
-		text[i] = !(flags & VCPU_ENABLED) ? '-' : !(flags & VCPU_WANTED) ? 'o' : flags & VCPU_DURABLE ? 'x' : '+';
+		text[i] = !(flags & VCPU_ENABLED)  ? '-'
+			  : !(flags & VCPU_WANTED) ? 'o'
+			  : flags & VCPU_DURABLE   ? 'x'
+						   : '+';
 	}
 	text[i] = '\0';
 	return text;

@@ -7,13 +7,13 @@
 #include "tests/unit/vm_cases.h"
 #include "tests/unit/vm_host.h"
 
-#define NOTIFY CPUPOLICY_REG_NOTIFY
+#define NOTIFY    CPUPOLICY_REG_NOTIFY
 #define REMOVABLE CPUPOLICY_REG_BOOT_REMOVABLE
-#define BOTH (NOTIFY | REMOVABLE)
+#define BOTH      (NOTIFY | REMOVABLE)
 
 START_TEST(sizes)
 {
-	const struct service_level level = { .minimum = 1, .maximum = 4 };
+	const struct service_level level = {.minimum = 1, .maximum = 4};
 	struct vm *const untouched = (struct vm *)8;
 	struct vm *vm = untouched;
 
@@ -34,8 +34,8 @@ START_TEST(target)
 	static const struct {
 		uint32_t desired, minimum, maximum, target; /* of 6 possible */
 	} rows[] = {
-		{ 0, 1, 6, 1 }, { 1, 1, 6, 1 }, { 6, 1, 6, 6 },	  { 7, 1, 512, 6 }, { 1, 2, 6, 2 },  { 2, 2, 6, 2 },
-		{ 5, 1, 4, 4 }, { 4, 1, 4, 4 }, { 3, 8, 512, 6 }, { 0, 0, 0, 1 },   { 9, 3, 3, 3 },
+		{0, 1, 6, 1}, {1, 1, 6, 1}, {6, 1, 6, 6},   {7, 1, 512, 6}, {1, 2, 6, 2}, {2, 2, 6, 2},
+		{5, 1, 4, 4}, {4, 1, 4, 4}, {3, 8, 512, 6}, {0, 0, 0, 1},   {9, 3, 3, 3},
 	};
 	struct vm_host h;
 
@@ -52,7 +52,7 @@ END_TEST
 
 START_TEST(start)
 {
-	static const uint32_t online[] = { CPUPOLICY_VCPU_ONLINE, 0, CPUPOLICY_VCPU_ONLINE, CPUPOLICY_VCPU_ONLINE };
+	static const uint32_t online[] = {CPUPOLICY_VCPU_ONLINE, 0, CPUPOLICY_VCPU_ONLINE, CPUPOLICY_VCPU_ONLINE};
 	struct vm_counts n;
 	struct vm_host h;
 
@@ -104,6 +104,7 @@ START_TEST(an_operators_count_outlives_the_vm)
 	vm_host_setup(&h, 6);
 	ck_assert_int_eq(vm_host_try(&h, 5), VM_ACCEPTED);
 	ck_assert_uint_eq(h.vm->job.id, 1);
+	ck_assert_uint_eq(h.vm->job.from, 1);
 	vm_host_stored(&h);
 	ck_assert_int_eq(h.vm->last_job.result, JOB_DISCONNECTED);
 	ck_assert_str_eq(vm_host_set(&h), "------");
@@ -164,7 +165,7 @@ START_TEST(resume_takes_over_what_the_guest_did)
 	static const uint32_t report[] = {
 		CPUPOLICY_VCPU_ONLINE | CPUPOLICY_VCPU_ACKED,
 		CPUPOLICY_VCPU_ACKED,
-		CPUPOLICY_VCPU_EJECTED,				     /* asked for, then withdrawn */
+		CPUPOLICY_VCPU_EJECTED,                            /* asked for, then withdrawn */
 		CPUPOLICY_VCPU_EJECTED | CPUPOLICY_VCPU_EJECT_OWN, /* its own idea */
 		CPUPOLICY_VCPU_ONLINE | CPUPOLICY_VCPU_ACKED,
 		CPUPOLICY_VCPU_ONLINE, /* was never granted */
@@ -194,7 +195,7 @@ END_TEST
 /* What it ejected was an older grant: the operator's newer word stands. */
 START_TEST(resume_after_a_grant_that_the_vmm_never_saw)
 {
-	static const uint32_t own[] = { CPUPOLICY_VCPU_ONLINE, CPUPOLICY_VCPU_EJECTED | CPUPOLICY_VCPU_EJECT_OWN };
+	static const uint32_t own[] = {CPUPOLICY_VCPU_ONLINE, CPUPOLICY_VCPU_EJECTED | CPUPOLICY_VCPU_EJECT_OWN};
 	struct vm_host h;
 
 	vm_host_setup(&h, 2);
@@ -210,6 +211,52 @@ START_TEST(resume_after_a_grant_that_the_vmm_never_saw)
 	ck_assert_uint_eq(h.vm->desired, 2);
 	ck_assert_str_eq(vm_host_set(&h), "xx");
 	ck_assert_uint_eq(h.vm->job.id, 1);
+	vm_host_done(&h);
+}
+END_TEST
+
+/* Generations begin anew: one of the last session says nothing of what the VMM has seen in this one. */
+START_TEST(what_a_new_session_shows_first)
+{
+	static const uint32_t both[] = {CPUPOLICY_VCPU_ONLINE, CPUPOLICY_VCPU_ACKED};
+	static const uint32_t gone[] = {CPUPOLICY_VCPU_ONLINE, CPUPOLICY_VCPU_EJECTED};
+	struct vm_host h;
+
+	vm_host_new(&h, 2, 1, BOTH);
+	for (int i = 0; i < 3; i++) {
+		vm_host_resize(&h, 2);
+		vm_host_stored(&h);
+		vm_host_resize(&h, 1);
+		vm_host_stored(&h);
+		if (i < 2)
+			vm_host_ejected(&h, 1);
+	}
+	ck_assert_uint_gt(h.vm->vcpus[1].since, 2);
+	EVENT(&h, vm_resume(h.vm, vm_host_report(&h, both), h.now));
+	ck_assert_str_eq(vm_host_set(&h), "xo");
+	EVENT(&h, vm_state(h.vm, CPUPOLICY_RUN_RUNNING, vm_host_report(&h, gone)->vcpus, h.now));
+	ck_assert_str_eq(vm_host_set(&h), "x-");
+	vm_host_done(&h);
+}
+END_TEST
+
+/* The VMM wrote its report before it saw that the vCPU was given anew: it says nothing of the new grant. */
+START_TEST(a_report_from_before_the_grant)
+{
+	static const uint32_t gone[] = {CPUPOLICY_VCPU_ONLINE, CPUPOLICY_VCPU_EJECTED};
+	struct vm_host h;
+
+	vm_host_new(&h, 2, 2, BOTH);
+	h.confirm = false;
+	EVENT(&h, vm_state(h.vm, CPUPOLICY_RUN_RUNNING, vm_host_report(&h, gone)->vcpus, h.now));
+	ck_assert_uint_eq(h.vm->vcpus[1].grant, 2);
+	vm_host_resize(&h, 1);
+	vm_host_stored(&h);
+	EVENT(&h, vm_state(h.vm, CPUPOLICY_RUN_RUNNING, vm_host_report(&h, gone)->vcpus, h.now));
+	ck_assert_str_eq(vm_host_set(&h), "xo");
+	vm_confirm(h.vm, h.vm->epoch, h.vm->generation);
+	EVENT(&h, vm_state(h.vm, CPUPOLICY_RUN_RUNNING, vm_host_report(&h, gone)->vcpus, h.now));
+	ck_assert_str_eq(vm_host_set(&h), "x-");
 	vm_host_done(&h);
 }
 END_TEST
@@ -274,9 +321,8 @@ static void expect(struct vm_host *h, uint32_t vcpu, int32_t psci, enum cpupolic
 	ck_assert_int_eq(h->vm->vcpus[vcpu].reason, reason);
 }
 
-#define ALLOWED(h, vcpu) expect(h, vcpu, CPUPOLICY_PSCI_SUCCESS, CPUPOLICY_REASON_GRANTED, CPUPOLICY_REASON_GRANTED)
-#define DENIED(h, vcpu, why)                                                                                           \
-	expect(h, vcpu, CPUPOLICY_PSCI_DENIED, CPUPOLICY_REASON_##why, CPUPOLICY_REASON_##why)
+#define ALLOWED(h, vcpu)     expect(h, vcpu, CPUPOLICY_PSCI_SUCCESS, CPUPOLICY_REASON_GRANTED, CPUPOLICY_REASON_GRANTED)
+#define DENIED(h, vcpu, why) expect(h, vcpu, CPUPOLICY_PSCI_DENIED, CPUPOLICY_REASON_##why, CPUPOLICY_REASON_##why)
 #define OBSERVED(h, vcpu, why)                                                                                         \
 	expect(h, vcpu, CPUPOLICY_PSCI_SUCCESS, CPUPOLICY_REASON_OBSERVED, CPUPOLICY_REASON_##why)
 
@@ -327,7 +373,7 @@ START_TEST(ask_rate)
 	struct vm_host h;
 
 	one_of_each(&h);
-	h.level.cpu_on = (struct rate_limit){ .per_second = 1, .burst = 2 };
+	h.level.cpu_on = (struct rate_limit){.per_second = 1, .burst = 2};
 	rate_init(&h.vm->cpu_on, &h.level.cpu_on, h.now);
 	/* Those that are denied anyway cost nothing, nor does vCPU 0. */
 	for (int i = 0; i < 10; i++) {
@@ -351,7 +397,7 @@ START_TEST(ask_observe)
 
 	one_of_each(&h);
 	h.level.observe = true;
-	h.level.cpu_on = (struct rate_limit){ .per_second = 1, .burst = 1 };
+	h.level.cpu_on = (struct rate_limit){.per_second = 1, .burst = 1};
 	rate_init(&h.vm->cpu_on, &h.level.cpu_on, h.now);
 	ALLOWED(&h, 0);
 	ALLOWED(&h, 1);
@@ -417,7 +463,7 @@ START_TEST(words)
 	ck_assert_int_eq(word_of(&h, 1).verdict, CPUPOLICY_VERDICT_ASK);
 	ck_assert_int_eq(word_of(&h, 5).verdict, CPUPOLICY_VERDICT_DENY);
 	h.level.ask = false;
-	h.level.cpu_on = (struct rate_limit){ .per_second = 1, .burst = 1 };
+	h.level.cpu_on = (struct rate_limit){.per_second = 1, .burst = 1};
 	h.level.timeout_allow = true;
 	ck_assert_int_eq(word_of(&h, 2).verdict, CPUPOLICY_VERDICT_ASK);
 	ck_assert(word_of(&h, 2).timeout_allow);
@@ -574,6 +620,8 @@ TCase *vm_life_case(void)
 	tcase_add_test(t, a_start_that_cannot_be_stored);
 	tcase_add_test(t, resume_takes_over_what_the_guest_did);
 	tcase_add_test(t, resume_after_a_grant_that_the_vmm_never_saw);
+	tcase_add_test(t, what_a_new_session_shows_first);
+	tcase_add_test(t, a_report_from_before_the_grant);
 	tcase_add_test(t, resume_under_another_level);
 	tcase_add_test(t, a_vm_lost_twice);
 	tcase_add_test(t, ask_rules);

@@ -5,9 +5,9 @@
 #include "tests/unit/vm_cases.h"
 #include "tests/unit/vm_host.h"
 
-#define NOTIFY CPUPOLICY_REG_NOTIFY
+#define NOTIFY    CPUPOLICY_REG_NOTIFY
 #define REMOVABLE CPUPOLICY_REG_BOOT_REMOVABLE
-#define BOTH (NOTIFY | REMOVABLE)
+#define BOTH      (NOTIFY | REMOVABLE)
 
 /* ---- which vCPUs ---- */
 
@@ -226,10 +226,10 @@ START_TEST(shrink_outcomes)
 		char guest[3]; /* what it does about vCPU 3 and 2: e ejects, r refuses, f forbids, . nothing */
 		enum job_result result;
 	} rows[] = {
-		{ "ee", JOB_DONE },	     { "er", JOB_PARTIAL },	    { "re", JOB_PARTIAL },
-		{ "rr", JOB_GUEST_REFUSED }, { "rf", JOB_GUEST_FORBIDDEN }, { "ff", JOB_GUEST_FORBIDDEN },
-		{ "..", JOB_TIMEOUT },	     { "e.", JOB_PARTIAL },	    { "r.", JOB_TIMEOUT },
-		{ ".f", JOB_TIMEOUT },
+		{"ee", JOB_DONE},          {"er", JOB_PARTIAL},         {"re", JOB_PARTIAL},
+		{"rr", JOB_GUEST_REFUSED}, {"rf", JOB_GUEST_FORBIDDEN}, {"ff", JOB_GUEST_FORBIDDEN},
+		{"..", JOB_TIMEOUT},       {"e.", JOB_PARTIAL},         {"r.", JOB_TIMEOUT},
+		{".f", JOB_TIMEOUT},
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -337,6 +337,8 @@ START_TEST(leftovers_join_the_next_job)
 	vm_host_refuse(&h, 4);
 	vm_host_stored(&h);
 	vm_host_resize(&h, 3);
+	ck_assert_uint_eq(h.vm->job.from, 5); /* what the guest has */
+	ck_assert_uint_eq(h.vm->job.to, 3);
 	ck_assert_uint_eq(h.vm->job.pending, 2);
 	vm_host_stored(&h);
 	vm_host_ejected(&h, 3);
@@ -404,6 +406,28 @@ START_TEST(an_eject_that_comes_too_late)
 	vm_host_stored(&h);
 	vm_host_ack(&h, 2);
 	vm_host_ended(&h, 2, JOB_DONE);
+	vm_host_done(&h);
+}
+END_TEST
+
+/* And then the job is about the one that takes its place, and not about it. */
+START_TEST(another_one_takes_its_place)
+{
+	struct vm_host h;
+
+	vm_host_new(&h, 4, 4, BOTH);
+	EVENT(&h, vm_eject(h.vm, 1, CPUPOLICY_EJECT_GUEST, h.now));
+	vm_host_resize(&h, 2);
+	vm_host_stored(&h);
+	ck_assert_str_eq(vm_host_set(&h), "x-xo");
+	vm_host_resize(&h, 3);
+	vm_host_ejected(&h, 3);
+	ck_assert_str_eq(vm_host_set(&h), "x+x-");
+	vm_host_stored(&h);
+	ck_assert_uint_eq(h.vm->job.pending, 1);
+	ck_assert_uint_eq(h.vm->job.settled, 0);
+	EVENT(&h, vm_ost(h.vm, 1, 1, 1, h.now));
+	vm_host_ended(&h, 2, JOB_GUEST_REFUSED);
 	vm_host_done(&h);
 }
 END_TEST
@@ -555,6 +579,7 @@ TCase *vm_resize_case(void)
 	tcase_add_test(t, leftovers_join_the_next_job);
 	tcase_add_test(t, superseded);
 	tcase_add_test(t, an_eject_that_comes_too_late);
+	tcase_add_test(t, another_one_takes_its_place);
 	tcase_add_test(t, the_guest_ejects_what_it_is_given);
 	tcase_add_test(t, nothing_to_do);
 	tcase_add_test(t, no_job_ends_before_it_is_stored);

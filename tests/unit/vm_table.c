@@ -21,18 +21,18 @@ static const struct {
 	char letter;
 	uint8_t flags;
 } letters[] = {
-	{ 'D', 0 },
-	{ 'V', VCPU_ONLINE }, /* overdue */
-	{ 'G', VCPU_ENABLED | VCPU_WANTED }, /* granted, not durable */
-	{ 'H', VCPU_ENABLED | VCPU_WANTED | VCPU_ONLINE },
-	{ 'I', VCPU_ENABLED | VCPU_WANTED | VCPU_DURABLE }, /* shown to the guest */
-	{ 'A', VCPU_ENABLED | VCPU_WANTED | VCPU_DURABLE | VCPU_ACKED },
-	{ 'N', VCPU_ENABLED | VCPU_WANTED | VCPU_DURABLE | VCPU_ONLINE },
-	{ 'O', VCPU_ENABLED | VCPU_WANTED | VCPU_DURABLE | VCPU_ONLINE | VCPU_ACKED },
-	{ 'e', VCPU_ENABLED | VCPU_DURABLE }, /* asked back */
-	{ 'f', VCPU_ENABLED | VCPU_DURABLE | VCPU_ONLINE },
-	{ 'E', VCPU_ENABLED | VCPU_DURABLE | VCPU_ACKED },
-	{ 'F', VCPU_ENABLED | VCPU_DURABLE | VCPU_ONLINE | VCPU_ACKED },
+	{'D', 0},
+	{'V', VCPU_ONLINE},                /* overdue */
+	{'G', VCPU_ENABLED | VCPU_WANTED}, /* granted, not durable */
+	{'H', VCPU_ENABLED | VCPU_WANTED | VCPU_ONLINE},
+	{'I', VCPU_ENABLED | VCPU_WANTED | VCPU_DURABLE}, /* shown to the guest */
+	{'A', VCPU_ENABLED | VCPU_WANTED | VCPU_DURABLE | VCPU_ACKED},
+	{'N', VCPU_ENABLED | VCPU_WANTED | VCPU_DURABLE | VCPU_ONLINE},
+	{'O', VCPU_ENABLED | VCPU_WANTED | VCPU_DURABLE | VCPU_ONLINE | VCPU_ACKED},
+	{'e', VCPU_ENABLED | VCPU_DURABLE}, /* asked back */
+	{'f', VCPU_ENABLED | VCPU_DURABLE | VCPU_ONLINE},
+	{'E', VCPU_ENABLED | VCPU_DURABLE | VCPU_ACKED},
+	{'F', VCPU_ENABLED | VCPU_DURABLE | VCPU_ONLINE | VCPU_ACKED},
 };
 
 static char letter_of(uint8_t flags)
@@ -159,8 +159,8 @@ static void resumed(struct vm_host *h)
 	EVENT(h, vm_resume(h->vm, vm_host_report(h, NULL), h->now));
 }
 
-static const uint32_t ejected[] = { CPUPOLICY_VCPU_ONLINE, CPUPOLICY_VCPU_EJECTED };
-static const uint32_t ejected_own[] = { CPUPOLICY_VCPU_ONLINE, CPUPOLICY_VCPU_EJECTED | CPUPOLICY_VCPU_EJECT_OWN };
+static const uint32_t ejected[] = {CPUPOLICY_VCPU_ONLINE, CPUPOLICY_VCPU_EJECTED};
+static const uint32_t ejected_own[] = {CPUPOLICY_VCPU_ONLINE, CPUPOLICY_VCPU_EJECTED | CPUPOLICY_VCPU_EJECT_OWN};
 
 static void resumed_ejected(struct vm_host *h)
 {
@@ -187,38 +187,39 @@ static const struct {
 	const char *name;
 	void (*run)(struct vm_host *h);
 } events[] = {
-	{ "stored", stored },
-	{ "not stored", vm_host_failed },
-	{ "power on", on },
-	{ "power off", off },
-	{ "_OST 1 0", acked },
-	{ "_OST 1 1", insert_failed },
-	{ "_OST 1 0x80", inserting },
-	{ "_OST 3 0x84", ejecting },
-	{ "_OST 3 0", eject_done },
-	{ "_OST 3 0x82", eject_busy },
-	{ "_OST 3 0x80", eject_forbidden },
-	{ "_OST 0x103 0", own_eject_said },
-	{ "eject, requested", eject_requested },
-	{ "eject, the guest's own", eject_guest },
-	{ "eject, by reset", eject_reset },
-	{ "reset", reset },
-	{ "resize to 2", grow },
-	{ "resize to 1", shrink },
-	{ "paused", paused },
-	{ "disconnected", lost },
-	{ "gone", gone },
-	{ "resumed", resumed },
-	{ "resumed, ejected", resumed_ejected },
-	{ "resumed, ejected by itself", resumed_own },
-	{ "state, ejected", state_ejected },
-	{ "deadline", expired },
+	{"stored", stored},
+	{"not stored", vm_host_failed},
+	{"power on", on},
+	{"power off", off},
+	{"_OST 1 0", acked},
+	{"_OST 1 1", insert_failed},
+	{"_OST 1 0x80", inserting},
+	{"_OST 3 0x84", ejecting},
+	{"_OST 3 0", eject_done},
+	{"_OST 3 0x82", eject_busy},
+	{"_OST 3 0x80", eject_forbidden},
+	{"_OST 0x103 0", own_eject_said},
+	{"eject, requested", eject_requested},
+	{"eject, the guest's own", eject_guest},
+	{"eject, by reset", eject_reset},
+	{"reset", reset},
+	{"resize to 2", grow},
+	{"resize to 1", shrink},
+	{"paused", paused},
+	{"disconnected", lost},
+	{"gone", gone},
+	{"resumed", resumed},
+	{"resumed, ejected", resumed_ejected},
+	{"resumed, ejected by itself", resumed_own},
+	{"state, ejected", state_ejected},
+	{"deadline", expired},
 };
 
 /* ---- the table ---- */
 
 #define COLUMNS (sizeof(events) / sizeof(events[0]))
 
+/* clang-format off */
 /* How each state is reached from a VM that was started with one vCPU; then a cell for each event, in the order above. */
 static const struct {
 	const char *state;
@@ -281,6 +282,7 @@ static const struct {
 	  "D.2. D.2. D.2. D.2. D.2. D.2. D.2. D.2. D.2. D.2. D.2. D.2. D.2. D.2. D.2. D.2. D.2. D.1. D.2. D.2. D.2. "
 	  "               D.2. D.2." },
 };
+/* clang-format on */
 
 static char ended(uint64_t before, const struct vm *vm)
 {

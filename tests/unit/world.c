@@ -144,7 +144,7 @@ void daemon_resize(struct world *w, struct world_vm *x)
 	if (!x->boot_removable && x->vm->link != VM_STOPPED && count < x->vm->boot && count < wanted)
 		world_fail(w, x, "accepted to take boot vCPUs");
 	w->last_id++;
-	x->requests[x->requested++] = (struct request){ .revision = x->vm->revision, .count = count };
+	x->requests[x->requested++] = (struct request){.revision = x->vm->revision, .count = count};
 	x->job_revision = x->vm->revision;
 	world_effects(w, x, &e, effects);
 	if ((e.deadline != UINT64_MAX) != (superseded.id != 0) && superseded.result != JOB_SUPERSEDED &&
@@ -171,7 +171,8 @@ static bool given_back(const struct world_vm *x, uint32_t vcpu, uint64_t shown)
 	uint32_t grant = (uint32_t)(shown >> CPUPOLICY_WORD_GRANT_SHIFT);
 	const struct mark *m = &x->vmm.marks[vcpu];
 
-	return !x->vmm.alive || x->vmm.eject_arrives == vcpu || x->vmm.gave[vcpu] == grant || (m->ejected && m->grant == grant);
+	return !x->vmm.alive || x->vmm.eject_arrives == vcpu || x->vmm.gave[vcpu] == grant ||
+	       (m->ejected && m->grant == grant);
 }
 
 static void publish(struct world *w, struct world_vm *x)
@@ -189,7 +190,7 @@ static void publish(struct world *w, struct world_vm *x)
 		enabled += (words[i] & CPUPOLICY_WORD_ENABLED) != 0;
 		wanted += (words[i] & CPUPOLICY_WORD_WANTED) != 0;
 		if (!(words[i] & CPUPOLICY_WORD_ENABLED))
-			x->inherited &= (uint8_t)~(1u << i);
+			x->inherited &= (uint8_t) ~(1u << i);
 		else if (!(was & CPUPOLICY_WORD_ENABLED) && !(x->inherited >> i & 1))
 			more = true;
 		/* Invariant 6, and design: nothing but the guest's own step ends what it has. */
@@ -287,7 +288,7 @@ void daemon_lost(struct world *w, struct world_vm *x, bool gone)
 	x->reply_revision = 0;
 	vmm_disconnected(x);
 	if (gone) {
-		x->vmm = (struct vmm){ 0 };
+		x->vmm = (struct vmm){0};
 		x->instance++;
 	}
 	if (!x->vm)
@@ -442,9 +443,9 @@ void daemon_ticks(struct world *w)
 
 void world_init(struct world *w, uint64_t seed)
 {
-	static const uint32_t sizes[WORLD_VMS] = { 8, 4, 6, 2 };
+	static const uint32_t sizes[WORLD_VMS] = {8, 4, 6, 2};
 
-	*w = (struct world){ .seed = seed, .random = seed, .now = 1000, .up = true };
+	*w = (struct world){.seed = seed, .random = seed, .now = 1000, .up = true};
 	for (unsigned i = 0; i < WORLD_VMS; i++) {
 		struct world_vm *x = &w->vms[i];
 
@@ -459,7 +460,7 @@ void world_init(struct world *w, uint64_t seed)
 			.observe = world_random(w, 8) == 0,
 		};
 		if (world_random(w, 3) == 0)
-			x->level.cpu_on = (struct rate_limit){ .per_second = 50000000, .burst = 3 };
+			x->level.cpu_on = (struct rate_limit){.per_second = 50000000, .burst = 3};
 	}
 }
 
@@ -471,7 +472,7 @@ void world_done(struct world *w)
 
 static void vmm_starts(struct world_vm *x)
 {
-	x->vmm = (struct vmm){ .alive = true, .online = 1, .run_state = CPUPOLICY_RUN_RUNNING };
+	x->vmm = (struct vmm){.alive = true, .online = 1, .run_state = CPUPOLICY_RUN_RUNNING};
 }
 
 /* Something that needs neither guest nor client. */

@@ -17,10 +17,10 @@
 #include "daemon/core/vm.h"
 #include "tests/unit/vm_event.h"
 
-#define WORLD_VMS 4
+#define WORLD_VMS   4
 #define WORLD_VCPUS 8 /* at most; a set of them is a byte */
 #define WORLD_QUEUE 24
-#define WORLD_LOG 2048
+#define WORLD_LOG   2048
 
 struct record {
 	bool present;
@@ -79,7 +79,7 @@ struct vmm {
 	uint8_t notified; /* the guest was told that it may have these */
 	struct mark marks[WORLD_VCPUS];
 	uint32_t gave[WORLD_VCPUS]; /* the grant that was given back last; unlike a mark, no snapshot undoes it */
-	struct page frozen; /* what it holds while it has no session */
+	struct page frozen;         /* what it holds while it has no session */
 	uint64_t applied[WORLD_VCPUS];
 	struct message queue[WORLD_QUEUE];
 	unsigned queued;
@@ -102,7 +102,7 @@ struct world_vm {
 	struct vm *vm; /* NULL: the daemon does not know it, or is not there */
 	uint64_t incarnation, instance;
 	struct page page;
-	uint8_t inherited; /* granted under another configuration, shown or not */
+	uint8_t inherited;       /* granted under another configuration, shown or not */
 	uint64_t reply_revision; /* 0: no registration waits */
 	bool starting;           /* and it is a new life */
 	uint64_t job_revision;

@@ -4,7 +4,6 @@
 
 #include <string.h>
 
-
 static bool has(uint8_t set, uint32_t vcpu)
 {
 	return set >> vcpu & 1;
@@ -53,7 +52,7 @@ void vmm_report(const struct world_vm *x, struct cpupolicy_vcpu *vcpus)
 		const struct mark *m = &x->vmm.marks[i];
 		bool ejected = vmm_ejected(x, i);
 
-		vcpus[i] = (struct cpupolicy_vcpu){ .mpidr = i };
+		vcpus[i] = (struct cpupolicy_vcpu){.mpidr = i};
 		vcpus[i].flags = (has(x->vmm.online, i) ? CPUPOLICY_VCPU_ONLINE : 0) |
 				 (has(x->vmm.acked, i) ? CPUPOLICY_VCPU_ACKED : 0) |
 				 (ejected ? CPUPOLICY_VCPU_EJECTED : 0) |
@@ -101,7 +100,7 @@ static void send(struct world_vm *x, enum message_kind kind, uint32_t a, uint32_
 		v->resync = true;
 		return;
 	}
-	v->queue[v->queued++] = (struct message){ .kind = kind, .a = a, .b = b, .c = c };
+	v->queue[v->queued++] = (struct message){.kind = kind, .a = a, .b = b, .c = c};
 }
 
 static void send_state(struct world_vm *x)
@@ -112,7 +111,7 @@ static void send_state(struct world_vm *x)
 		v->resync = v->session != VMM_OFF;
 		return;
 	}
-	v->queue[v->queued] = (struct message){ .kind = MSG_STATE, .a = v->run_state };
+	v->queue[v->queued] = (struct message){.kind = MSG_STATE, .a = v->run_state};
 	vmm_report(x, v->queue[v->queued].vcpus);
 	v->queued++;
 	v->resync = false;
@@ -315,8 +314,8 @@ static void snapshot(struct world *w, struct world_vm *x)
 
 static void answer(struct world *w, struct world_vm *x, uint32_t vcpu)
 {
-	static const uint32_t events[] = { 1, 1, 3, 3, 0x103, 0 };
-	static const uint32_t statuses[] = { 0, 0, 1, 0x80, 0x82, 0x84 };
+	static const uint32_t events[] = {1, 1, 3, 3, 0x103, 0};
+	static const uint32_t statuses[] = {0, 0, 1, 0x80, 0x82, 0x84};
 	uint32_t event = events[world_random(w, 6)], status = statuses[world_random(w, 6)];
 
 	if (event == 1 && status == 0 && guest_has(x, vcpu))
@@ -326,8 +325,8 @@ static void answer(struct world *w, struct world_vm *x, uint32_t vcpu)
 
 void vmm_step(struct world *w, struct world_vm *x)
 {
-	static const enum cpupolicy_run_state states[] = { CPUPOLICY_RUN_RUNNING, CPUPOLICY_RUN_RUNNING,
-							   CPUPOLICY_RUN_PAUSED, CPUPOLICY_RUN_INACTIVE };
+	static const enum cpupolicy_run_state states[] = {CPUPOLICY_RUN_RUNNING, CPUPOLICY_RUN_RUNNING,
+							  CPUPOLICY_RUN_PAUSED, CPUPOLICY_RUN_INACTIVE};
 	uint32_t vcpu = (uint32_t)world_random(w, x->possible);
 
 	switch (world_random(w, 40)) {

@@ -80,6 +80,11 @@ class Channel:
     def reply(self, number, what, deadline=DEADLINE):
         return self._until(lambda: self._replies.pop(number, None), what, deadline)
 
+    def answered(self, number):
+        """Whether the reply is there; reply() still takes it."""
+        with self._changed:
+            return number in self._replies
+
     def close(self):
         try:
             self._sock.shutdown(socket.SHUT_RDWR)

@@ -35,6 +35,11 @@ def qemu():
     return pathlib.Path(value) if value else _last_line(SOURCE / "qemu-glue/build.sh")
 
 
+def qemu_img():
+    """qemu-img of the same build."""
+    return qemu().parent / "qemu-img"
+
+
 def stock_qemu():
     """The same QEMU without the patch."""
     value = os.environ.get("CPUPOLICY_STOCK_QEMU")
