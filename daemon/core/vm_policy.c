@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+
+/* What policy makes of a VM: its class, the room that there is for it, and its deadlines. */
+
+#include "daemon/core/plug.h"
+#include "daemon/core/vm.h"
+
+uint32_t vm_demand(const struct vm *vm)
+{
+	uint32_t demand = vm->desired > 0 ? vm->desired : 1, limit = class_limit(vm->class, vm->possible);
+
+	return demand < limit ? demand : limit;
+}
+
+uint32_t vm_target(const struct vm *vm)
+{
+	uint32_t demand = vm_demand(vm), allowance = vm->allowance > 0 ? vm->allowance : 1;
+
+	return demand < allowance ? demand : allowance;
+}
+
+unsigned vm_set_class(struct vm *vm, const struct service_class *class, bool observe, uint64_t now)
+{
+	struct plug p = plug_begin(vm, now);
+
+	vm->class = class;
+	vm->observe = observe;
+	/* The interval is another one: it begins anew. */
+	vm->reclaim_at = UINT64_MAX;
+	p.effects |= VM_EFFECT_PAGE | VM_EFFECT_CHANGED;
+	plug_converge(&p, true);
+	return plug_end(&p);
+}
+
+unsigned vm_set_allowance(struct vm *vm, uint32_t allowance, uint64_t now)
+{
+	struct plug p = plug_begin(vm, now);
+
+	if (vm->allowance == allowance)
+		return 0;
+	vm->allowance = allowance;
+	p.effects |= VM_EFFECT_CHANGED;
+	plug_converge(&p, true);
+	return plug_end(&p);
+}
+
+unsigned vm_set_frozen(struct vm *vm, bool frozen, uint64_t now)
+{
+	struct plug p = plug_begin(vm, now);
+
+	if (vm->frozen == frozen)
+		return 0;
+	vm->frozen = frozen;
+	p.effects |= VM_EFFECT_CHANGED;
+	plug_converge(&p, true);
+	return plug_end(&p);
+}
+
+enum vm_wait vm_waits(const struct vm *vm)
+{
+	uint32_t demand = vm_demand(vm);
+
+	if (vm->link == VM_STOPPED)
+		return VM_WAITS_FOR_NOTHING;
+	if (vm_target(vm) < demand)
+		return VM_WAITS_FOR_ROOM;
+	if (!vm->rate_waits && !vm->frozen)
+		return VM_WAITS_FOR_NOTHING;
+	if (plug_count_wanted(vm) >= demand)
+		return VM_WAITS_FOR_NOTHING;
+	return vm->frozen ? VM_WAITS_FOR_THAW : VM_WAITS_FOR_RATE;
+}
+
+/* ---- time ---- */
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+uint64_t vm_deadline(const struct vm *vm)
+{
+	uint64_t next = least(job_deadline(&vm->job), vm->reclaim_at);
+
+	/* The bucket knows when it was asked last. */
+	return vm->rate_waits && !vm->frozen ? least(next, plug_rate_next(vm, 0)) : next;
+}
+
+unsigned vm_tick(struct vm *vm, uint64_t now)
+{
+	struct plug p = plug_begin(vm, now);
+
+	if (now >= vm->reclaim_at) {
+		vm->reclaim_at = UINT64_MAX; /* and again */
+		plug_reclaim(&p);
+	}
+	if (vm->rate_waits)
+		plug_converge(&p, true);
+	return plug_end(&p);
+}
