@@ -61,6 +61,7 @@ enum explain_outcome {
 struct explain_line {
 	enum rule rule;
 	enum explain_outcome outcome;
+	bool admission;  /* of a VM that registers: `count` is its guarantee, `others` what is reserved */
 	const char *who; /* name of the class or the tenant whose rule it is; NULL: the host's, or the VM's own */
 	uint64_t count;  /* what is asked for */
 	uint64_t bound;  /* what the rule permits in all; UINT64_MAX: no bound */

@@ -125,7 +125,8 @@ void fleet_clear(struct fleet *f);
 
 /*
  * Takes a member in. New: all zero but for what the caller sets; its credit is opened at the class's initial balance.
- * From the store: as fleet_restore() says. -EEXIST: the UUID is there; -ENOMEM; nothing changed then.
+ * From the store: as fleet_restore() says. -EEXIST: the UUID is there; -ENOMEM; nothing changed then. Shares
+ * are computed with the next event, so that many can be added at little cost: FLEET_TICK will do.
  */
 int fleet_add(struct fleet *f, struct fleet_vm *m, const struct fleet_assignment *assignment, uint64_t now);
 /* Its open row ends. The pointer is the caller's alone from here on; effects not yet taken are dropped. */

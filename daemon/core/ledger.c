@@ -292,6 +292,7 @@ static void sum(struct ledger_sums *sums, const struct ledger_slot *s)
 	sums->guaranteed += s->within;
 	sums->allowed += s->out.allowance;
 	sums->held += s->in.held;
+	sums->occupied += most(s->in.held, s->out.allowance);
 	if (s->in.held > s->out.allowance)
 		sums->overdue += s->in.held - s->out.allowance;
 }
@@ -345,6 +346,23 @@ void ledger_allocate(struct ledger *l, void (*changed)(struct ledger_entry *entr
 		    s->out.bound != s->before.bound)
 			changed(s->entry, userdata);
 	}
+}
+
+struct ledger_share ledger_try(struct ledger *l, const struct ledger_entry *entry, const struct ledger_demand *demand)
+{
+	struct ledger_demand was = l->slots[entry->slot].in;
+	struct ledger_share share;
+
+	for (uint32_t i = 0; i < l->n; i++)
+		l->slots[i].before = l->slots[i].out;
+	l->slots[entry->slot].in = *demand;
+	compute(l);
+	share = l->slots[entry->slot].out;
+	l->slots[entry->slot].in = was;
+	for (uint32_t i = 0; i < l->n; i++)
+		l->slots[i].out = l->slots[i].before;
+	sum_all(l);
+	return share;
 }
 
 /* ---- life ---- */
@@ -563,12 +581,23 @@ static uint64_t left(uint32_t bound, uint64_t reserved)
 	return bound > reserved ? bound - reserved : 0;
 }
 
-enum rule ledger_admit(const struct ledger *l, uint32_t tenant, uint32_t guaranteed, uint64_t *ret_free)
+enum rule ledger_admit(const struct ledger *l, const struct ledger_entry *instead, uint32_t tenant, uint32_t guaranteed,
+		       uint64_t *ret_free)
 {
-	uint64_t host = left(l->capacity, l->sums.reserved), own = UNBOUNDED;
+	uint64_t reserved = 0, of_tenant = 0, host, own = UNBOUNDED;
 
+	for (uint32_t i = 0; i < l->n; i++) {
+		const struct ledger_slot *s = &l->slots[i];
+
+		if (!s->in.running || s->entry == instead)
+			continue;
+		reserved += s->in.guaranteed;
+		if (s->tenant == tenant)
+			of_tenant += s->in.guaranteed;
+	}
+	host = left(l->capacity, reserved);
 	if (tenant != LEDGER_NO_TENANT)
-		own = left(l->tenants[tenant].quota, l->tenants[tenant].sums.reserved);
+		own = left(l->tenants[tenant].quota, of_tenant);
 	*ret_free = own < host ? own : host;
 	if (guaranteed > own) {
 		*ret_free = own;

@@ -56,7 +56,8 @@ struct ledger_sums {
 	uint64_t guaranteed; /* guaranteed parts */
 	uint64_t allowed;    /* allowances */
 	uint64_t held;
-	uint64_t overdue; /* held beyond the allowances */
+	uint64_t occupied; /* of each VM its allowance, or what it holds if that is more */
+	uint64_t overdue;  /* held beyond the allowances */
 };
 
 struct ledger_tenant {
@@ -105,8 +106,13 @@ const struct ledger_share *ledger_share(const struct ledger *l, const struct led
  * and UUID, after all are computed. It may call ledger_update(), which takes effect at the next call. */
 void ledger_allocate(struct ledger *l, void (*changed)(struct ledger_entry *entry, void *userdata), void *userdata);
 
+/* The share that an entry would have with this demand. Nothing changes. */
+struct ledger_share ledger_try(struct ledger *l, const struct ledger_entry *entry, const struct ledger_demand *demand);
+
 /* Whether `guaranteed` more vCPUs could be reserved for good: RULE_NONE, RULE_TENANT or RULE_CAPACITY. *ret_free: how many
- * the bound that refuses (or the tighter one) leaves; UINT64_MAX: no bound. */
-enum rule ledger_admit(const struct ledger *l, uint32_t tenant, uint32_t guaranteed, uint64_t *ret_free);
+ * the bound that refuses (or the tighter one) leaves; UINT64_MAX: no bound. `instead` (may be NULL): of an entry whose own
+ * guarantee would be given up for it. */
+enum rule ledger_admit(const struct ledger *l, const struct ledger_entry *instead, uint32_t tenant, uint32_t guaranteed,
+		       uint64_t *ret_free);
 
 #endif

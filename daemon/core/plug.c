@@ -209,6 +209,17 @@ uint64_t plug_rate_next(const struct vm *vm, uint64_t now)
 	return next < UINT64_MAX / RATE_SCALE ? next * RATE_SCALE : UINT64_MAX;
 }
 
+uint32_t plug_rate_left(const struct vm *vm, uint64_t now)
+{
+	struct rate_limit limit = plug_limit(vm);
+	struct rate bucket = vm->plugs;
+	uint32_t n = 0;
+
+	while (n < CPUPOLICY_MAX_VCPUS && rate_take(&bucket, &limit, now / RATE_SCALE))
+		n++;
+	return n;
+}
+
 static bool rate_permits(struct plug *p)
 {
 	struct rate_limit limit = plug_limit(p->vm);

@@ -73,6 +73,8 @@ void plug_reclaim(struct plug *p);
 void plug_rate_init(struct vm *vm, uint64_t now);
 /* When the next vCPU may be granted. */
 uint64_t plug_rate_next(const struct vm *vm, uint64_t now);
+/* How many may be granted at once, where the class limits that. */
+uint32_t plug_rate_left(const struct vm *vm, uint64_t now);
 
 /* Makes as many vCPUs wanted as the target says: asks the highest ones back; gives up asking back, lowest first, before
  * it grants more, lowest first, as the plug rate permits. Without `grow` nothing new is granted. A VM that is stopped or

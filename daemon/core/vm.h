@@ -117,7 +117,7 @@ struct vm *vm_free(struct vm *vm); /* NULL is accepted, NULL is returned */
 
 /* desired within the class's limit and the possible vCPUs: what the VM is to have when there is room for it; at least 1 */
 uint32_t vm_demand(const struct vm *vm);
-/* the demand within the allowance: what it is to have now; at least 1 */
+/* the demand within the allowance: what it is to have now; at least 1. Of a stopped VM: the demand. */
 uint32_t vm_target(const struct vm *vm);
 
 struct vm_registration {

@@ -16,18 +16,42 @@ uint32_t vm_target(const struct vm *vm)
 {
 	uint32_t demand = vm_demand(vm), allowance = vm->allowance > 0 ? vm->allowance : 1;
 
-	return demand < allowance ? demand : allowance;
+	/* Who does not run has no room, and needs none: that is seen to when it starts. */
+	return vm->link == VM_STOPPED || demand < allowance ? demand : allowance;
+}
+
+/* Whether the page says other things for the one than for the other. */
+static bool words_differ(const struct service_class *a, const struct service_class *b)
+{
+	return a->ask != b->ask || a->timeout_allow != b->timeout_allow || a->refusal != b->refusal ||
+	       (a->cpu_on.per_second > 0) != (b->cpu_on.per_second > 0);
+}
+
+static bool same_rate(const struct rate_limit *a, const struct rate_limit *b)
+{
+	return a->per_second == b->per_second && a->burst == b->burst;
 }
 
 unsigned vm_set_class(struct vm *vm, const struct service_class *class, bool observe, uint64_t now)
 {
 	struct plug p = plug_begin(vm, now);
 
+	bool other_words = words_differ(vm->class, class) || observe != vm->observe;
+	bool other_rate = !same_rate(&vm->class->cpu_on, &class->cpu_on);
+	bool other_plugs =
+		vm->class->plugs.per_minute != class->plugs.per_minute || vm->class->plugs.burst != class->plugs.burst;
+	bool other_interval = vm->class->retry_interval != class->retry_interval;
+
 	vm->class = class;
 	vm->observe = observe;
-	/* The interval is another one: it begins anew. */
-	vm->reclaim_at = UINT64_MAX;
-	p.effects |= VM_EFFECT_PAGE | VM_EFFECT_CHANGED;
+	if (other_words)
+		p.effects |= VM_EFFECT_PAGE | VM_EFFECT_CHANGED;
+	if (other_rate)
+		rate_init(&vm->cpu_on, &class->cpu_on, now);
+	if (other_plugs)
+		plug_rate_init(vm, now);
+	if (other_interval)
+		vm->reclaim_at = UINT64_MAX; /* it begins anew */
 	plug_converge(&p, true);
 	return plug_end(&p);
 }

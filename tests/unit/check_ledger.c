@@ -312,7 +312,7 @@ START_TEST(admission)
 	const uint32_t quotas[] = {6};
 	uint64_t left;
 
-	ck_assert_int_eq(ledger_admit(&l, LEDGER_NO_TENANT, 512, &left), RULE_NONE);
+	ck_assert_int_eq(ledger_admit(&l, NULL, LEDGER_NO_TENANT, 512, &left), RULE_NONE);
 	ck_assert_uint_eq(left, UINT64_MAX);
 	ck_assert_int_eq(ledger_set_tenants(&l, quotas, 1), 0);
 	ledger_set_capacity(&l, 10);
@@ -321,17 +321,17 @@ START_TEST(admission)
 	set(0, 4, 1, 1); /* reserved though not used */
 	set(1, 3, 3, 3);
 	ledger_allocate(&l, NULL, NULL);
-	ck_assert_int_eq(ledger_admit(&l, 0, 2, &left), RULE_NONE);
+	ck_assert_int_eq(ledger_admit(&l, NULL, 0, 2, &left), RULE_NONE);
 	ck_assert_uint_eq(left, 2);
-	ck_assert_int_eq(ledger_admit(&l, 0, 3, &left), RULE_TENANT);
+	ck_assert_int_eq(ledger_admit(&l, NULL, 0, 3, &left), RULE_TENANT);
 	ck_assert_uint_eq(left, 2);
-	ck_assert_int_eq(ledger_admit(&l, LEDGER_NO_TENANT, 3, &left), RULE_NONE);
-	ck_assert_int_eq(ledger_admit(&l, LEDGER_NO_TENANT, 4, &left), RULE_CAPACITY);
+	ck_assert_int_eq(ledger_admit(&l, NULL, LEDGER_NO_TENANT, 3, &left), RULE_NONE);
+	ck_assert_int_eq(ledger_admit(&l, NULL, LEDGER_NO_TENANT, 4, &left), RULE_CAPACITY);
 	ck_assert_uint_eq(left, 3);
 	/* A host that has become too small admits nobody. */
 	ledger_set_capacity(&l, 5);
 	ledger_allocate(&l, NULL, NULL);
-	ck_assert_int_eq(ledger_admit(&l, LEDGER_NO_TENANT, 1, &left), RULE_CAPACITY);
+	ck_assert_int_eq(ledger_admit(&l, NULL, LEDGER_NO_TENANT, 1, &left), RULE_CAPACITY);
 	ck_assert_uint_eq(left, 0);
 }
 END_TEST
