@@ -32,12 +32,12 @@ const char *counters_registration_name(enum counters_registration outcome)
 	return names[outcome];
 }
 
-void counters_latency(struct counters *counters, uint64_t ns)
+void counters_latency(struct counters *counters, uint64_t ns, uint32_t n)
 {
 	uint32_t i = 0;
 
 	while (ns > counters_latency_bounds[i])
 		i++;
-	counters->latency[i]++;
-	counters->latency_sum += ns;
+	counters->latency[i] += n;
+	counters->latency_sum += ns * n;
 }

@@ -51,6 +51,6 @@ struct counters {
 	uint64_t reload_failures;
 };
 
-void counters_latency(struct counters *counters, uint64_t ns);
+void counters_latency(struct counters *counters, uint64_t ns, uint32_t n);
 
 #endif

@@ -243,8 +243,8 @@ void host_tenant_view(const struct host *host, uint32_t tenant, struct host_tena
 /* In force; valid until the next reload. */
 const struct policy *host_policy(const struct host *host);
 const struct counters *host_counters(const struct host *host);
-/* A verdict was sent so many ns after its ask was there to be read. */
-void host_count_latency(struct host *host, uint64_t ns);
+/* `n` verdicts were sent so many ns after their asks were there to be read. */
+void host_count_latency(struct host *host, uint64_t ns, uint32_t n);
 
 /* For a client's own use, cleared when the VM is removed. */
 void host_vm_set_data(struct host_vm *vm, void *data);

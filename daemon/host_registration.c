@@ -84,6 +84,7 @@ static int session_new(struct host_session **ret, struct host *host, const struc
 	s->host = host;
 	s->ops = ops;
 	s->link = link;
+	s->features = reg->features;
 	r = peer_copy(&s->peer, peer);
 	if (r < 0)
 		return r;
@@ -93,7 +94,7 @@ static int session_new(struct host_session **ret, struct host *host, const struc
 
 static int session_make_page(struct host_session *s)
 {
-	return vmpage_new(&s->page, s->vm->core->possible, s->vm->core->level->ask_timeout_ms);
+	return vmpage_new(&s->page, s->vm->core->possible, s->vm->core->class->ask_timeout_ms);
 }
 
 /* ---- the process of a VMM that lost us ---- */
@@ -146,17 +147,23 @@ bool host_registration_check_process(struct host_vm *vm)
 
 /* ---- the end of a live session ---- */
 
+static void stop_or_disconnect(struct host_vm *vm, bool gone)
+{
+	host_fleet_apply(vm->host, HOST_EVENT(.kind = FLEET_LOST, .vm = &vm->member, .gone = gone));
+	/* A VM that stopped is recorded as such, or deleted, by whoever knows which. */
+	host_effect_apply(vm, host_fleet_take(vm) | (gone ? HOST_EFFECT_RECORDED : 0));
+	host_notice_changed(vm);
+}
+
 /* The live session is gone already. True: the VM was removed, the pointer is dead. */
 static bool lose(struct host_vm *vm, bool gone)
 {
-	unsigned effects = vm_lost(vm->core, gone, loop_now(vm->host->loop));
+	struct host *host = vm->host;
 
-	if (gone)
-		effects &= ~(unsigned)VM_EFFECT_STORE; /* below, if at all */
-	host_effect_apply(vm, effects);
-	host_notice_changed(vm);
+	stop_or_disconnect(vm, gone);
 	if (!gone) {
 		watch_process(vm);
+		host_fleet_settle(host);
 		return false;
 	}
 	if (vm->visible && host_notice_gate(vm))
@@ -166,6 +173,7 @@ static bool lose(struct host_vm *vm, bool gone)
 		return true;
 	}
 	host_record_touch(vm, false);
+	host_fleet_settle(host);
 	return false;
 }
 
@@ -187,7 +195,7 @@ static void end_migrated(struct host_vm *vm)
 		return;
 	}
 	host_vm_hold(vm);
-	host_effect_apply(vm, vm_lost(vm->core, true, loop_now(vm->host->loop)) & ~(unsigned)VM_EFFECT_STORE);
+	stop_or_disconnect(vm, true);
 	if (host_notice_gate(vm))
 		host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &vm->peer.uid), "VM %s lives on elsewhere", vm->name);
 	host_vm_remove(vm, "the VM lives on elsewhere");
@@ -232,12 +240,23 @@ static void make_live(struct host_vm *vm, struct host_session *s)
 	s->peer = previous;
 }
 
-/* The page stays silent until the session's epoch is durable. */
-static void begin(struct host_vm *vm, struct host_session *s, unsigned effects)
+/* The event of its registration is applied. The page stays silent until the session's epoch is durable. */
+static void begin(struct host_vm *vm, struct host_session *s)
 {
-	host_effect_apply(vm, effects & ~(unsigned)VM_EFFECT_STORE);
+	host_effect_apply(vm, host_fleet_take(vm) | HOST_EFFECT_RECORDED);
 	host_notice_changed(vm);
+	/* Its owner may be another one. What refuses the class that follows from that does not refuse who comes back. */
+	if (host_policy_differs(vm, vm->peer.uid)) {
+		host_policy_apply(vm, vm->peer.uid);
+		host_effect_apply(vm, host_fleet_take(vm) | HOST_EFFECT_RECORDED);
+	}
 	s->awaits = host_record_touch(vm, true);
+	host_fleet_settle(vm->host);
+}
+
+static void apply_resume(struct host_vm *vm, const struct vm_registration *registration)
+{
+	host_fleet_apply(vm->host, HOST_EVENT(.kind = FLEET_RESUME, .vm = &vm->member, .registration = registration));
 }
 
 static void retire(struct host_vm *vm)
@@ -267,25 +286,30 @@ void host_registration_activate(struct host_vm *vm)
 	if (host_notice_gate(vm))
 		host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &vm->peer.uid), "VM %s has migrated to process %d", vm->name,
 				(int)vm->peer.pid);
-	begin(vm, s,
-	      vm_resume(vm->core,
-			&(struct vm_registration){
-				.flags = facts->flags,
-				.boot = facts->boot,
-				.run_state = facts->run_state,
-				.vcpus = facts->vcpus,
-			},
-			loop_now(vm->host->loop)));
+	apply_resume(vm, &(struct vm_registration){
+				 .flags = facts->flags,
+				 .boot = facts->boot,
+				 .run_state = facts->run_state,
+				 .vcpus = facts->vcpus,
+			 });
+	begin(vm, s);
 }
 
 /* ---- registration ---- */
 
+struct refusal {
+	uint32_t code; /* CPUPOLICY_ERROR_*; 0: it is not refused */
+	enum counters_registration outcome;
+	char why[CPUPOLICY_ERROR_SIZE];
+};
+
 static void refuse(struct host *host, const struct host_registration *reg, const struct peer *peer,
-		   const struct host_link_ops *ops, void *link, uint32_t code, const char *why)
+		   const struct host_link_ops *ops, void *link, const struct refusal *refusal)
 {
 	char uuid[UUID_TEXT_SIZE], uid[16];
 
-	if (peerlog_open(&host->peerlog, peer->uid, loop_now(host->loop))) {
+	host->counters.registrations[refusal->outcome]++;
+	if (peerlog_open(&host->peerlog, peer->uid, host_now(host))) {
 		uuid_format(uuid, reg->uuid);
 		snprintf(uid, sizeof(uid), "%u", (unsigned)peer->uid);
 		log_fields(LOG_WARNING,
@@ -295,9 +319,9 @@ static void refuse(struct host *host, const struct host_registration *reg, const
 				   {"UID", uid},
 				   {NULL, NULL},
 			   },
-			   "refused to register VM %s: %s", reg->name, why);
+			   "refused to register VM %s: %s", reg->name, refusal->why);
 	}
-	ops->refused(link, code, why);
+	ops->refused(link, refusal->code, refusal->why);
 }
 
 static bool tokens_equal(const uint8_t *a, const uint8_t *b)
@@ -361,23 +385,27 @@ static enum claim_outcome decide(struct host *host, const struct host_vm *vm, co
 	return claim_decide(&c);
 }
 
-static bool level_asks(const struct service_level *level)
-{
-	return level->ask || level->cpu_on.per_second > 0;
-}
-
 /* The name may be new; the record keeps what an operator asked for. */
 static int find_or_make(struct host_vm **ret, struct host *host, struct host_vm *vm,
-			const struct host_registration *reg)
+			const struct host_registration *reg, uid_t uid)
 {
+	static const struct host_assigned none = {.uid = (uid_t)-1};
 	int r;
 
-	if (!vm)
-		return host_vm_new(ret, host, reg->uuid, reg->name, reg->possible);
-	if (strcmp(vm->name, reg->name) != 0 || vm->core->possible != reg->possible) {
-		r = host_vm_reshape(vm, reg->name, reg->possible);
-		if (r < 0)
-			return r;
+	if (vm) {
+		r = strcmp(vm->name, reg->name) != 0 || vm->core->possible != reg->possible
+			    ? host_vm_reshape(vm, reg->name, reg->possible)
+			    : 0;
+		*ret = vm;
+		return r;
+	}
+	r = host_vm_new(&vm, host, reg->uuid, reg->name, reg->possible, uid, &none);
+	if (r < 0)
+		return r;
+	r = host_vm_enter(vm, NULL, false);
+	if (r < 0) {
+		host_vm_free(vm);
+		return r;
 	}
 	*ret = vm;
 	return 0;
@@ -402,29 +430,71 @@ static void answer(struct host_session *s)
 	s->ops->registered(s->link, &reply, page_fd, doorbell_fd);
 }
 
-static int start(struct host *host, struct host_vm *vm, struct host_session *s, const struct host_registration *reg)
+/* Whether there is room for what its class guarantees, and new VMs are welcome. */
+static bool admit(struct host_vm *vm, const struct vm_registration *registration, struct refusal *ret_refusal)
+{
+	struct host *host = vm->host;
+	struct fleet_answer answer;
+	char why[EXPLAIN_TEXT_SIZE];
+
+	answer = host_fleet_apply(host,
+				  HOST_EVENT(.kind = FLEET_START, .vm = &vm->member, .registration = registration));
+	if (answer.rule == RULE_NONE && !answer.would_refuse)
+		return true;
+	explain_text(why, sizeof(why), vm->name, &answer.line);
+	if (answer.would_refuse) {
+		host_notice_log(vm, HOST_LINE(.level = LOG_NOTICE, .rule = rule_name(answer.line.rule)),
+				"VM %s is admitted, since it is observed; else: %s", vm->name, why);
+		return true;
+	}
+	host->counters.refusals[answer.rule]++;
+	ret_refusal->code = CPUPOLICY_ERROR_LIMIT;
+	ret_refusal->outcome = COUNTERS_REFUSED_ADMISSION;
+	snprintf(ret_refusal->why, sizeof(ret_refusal->why), "%s.", why);
+	return false;
+}
+
+/* 1: admission refuses it. */
+static int start_vm(struct host_vm *vm, struct host_session *s, const struct host_registration *reg,
+		    struct refusal *ret_refusal)
 {
 	uint8_t token[CPUPOLICY_TOKEN_SIZE];
-	bool made = !vm;
 	int r;
 
 	if (getrandom(token, sizeof(token), 0) != (ssize_t)sizeof(token))
 		return -EIO;
-	r = find_or_make(&vm, host, vm, reg);
+	s->vm = vm;
+	if (host_policy_differs(vm, s->peer.uid))
+		host_policy_apply(vm, s->peer.uid);
+	r = session_make_page(s);
 	if (r < 0)
 		return r;
-	s->vm = vm;
-	r = session_make_page(s);
-	if (r < 0) {
-		if (made)
-			host_vm_remove(vm, "no policy page");
-		return r;
-	}
+	if (!admit(vm, &reg->vm, ret_refusal))
+		return 1;
 	memcpy(vm->token, token, sizeof(token));
 	make_live(vm, s);
 	s->starts = s->reply_due = true;
-	begin(vm, s, vm_start(vm->core, &reg->vm, loop_now(host->loop)));
+	begin(vm, s);
 	return 0;
+}
+
+static int start(struct host *host, struct host_vm *vm, struct host_session *s, const struct host_registration *reg,
+		 struct refusal *ret_refusal)
+{
+	bool made = !vm;
+	int r = find_or_make(&vm, host, vm, reg, s->peer.uid);
+
+	if (r < 0)
+		return r;
+	r = start_vm(vm, s, reg, ret_refusal);
+	if (r == 0)
+		return 0;
+	if (made)
+		host_vm_remove(vm, "it could not start");
+	else
+		host_record_touch(vm, false); /* its name may be another one */
+	host_fleet_settle(host);
+	return r;
 }
 
 static int resume(struct host_vm *vm, struct host_session *s, const struct host_registration *reg)
@@ -441,7 +511,8 @@ static int resume(struct host_vm *vm, struct host_session *s, const struct host_
 	}
 	make_live(vm, s);
 	s->reply_due = true;
-	begin(vm, s, vm_resume(vm->core, &reg->vm, loop_now(vm->host->loop)));
+	apply_resume(vm, &reg->vm);
+	begin(vm, s);
 	return 0;
 }
 
@@ -465,6 +536,7 @@ static int join(struct host_vm *vm, struct host_session *s, const struct host_re
 	s->role = HOST_ROLE_INCOMING;
 	vm->incoming = s;
 	vmpage_publish(s->page, vm->core->epoch, 1);
+	vm->host->counters.registrations[COUNTERS_JOINED]++;
 	host_notice_changed(vm);
 	if (host_notice_gate(vm))
 		host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &s->peer.uid), "VM %s: process %d joins as migration target",
@@ -482,11 +554,11 @@ static void joined(struct host_vm *vm, struct host_session *s)
 }
 
 static int carry_out(struct host *host, enum claim_outcome outcome, struct host_vm *vm, struct host_session *s,
-		     const struct host_registration *reg)
+		     const struct host_registration *reg, struct refusal *ret_refusal)
 {
 	switch (outcome) {
 	case CLAIM_START:
-		return start(host, vm, s, reg);
+		return start(host, vm, s, reg, ret_refusal);
 	case CLAIM_RESUME:
 		return resume(vm, s, reg);
 	default:
@@ -494,41 +566,73 @@ static int carry_out(struct host *host, enum claim_outcome outcome, struct host_
 	}
 }
 
+/* The class that it has, or would have. */
+static const struct service_class *class_of(const struct host *host, const struct host_vm *vm,
+					    const struct host_registration *reg, uid_t uid)
+{
+	struct policy_subject subject = {.name = reg->name, .uid = uid};
+	struct policy_decision decision;
+
+	memcpy(subject.uuid, reg->uuid, sizeof(subject.uuid));
+	if (vm) {
+		subject.class = vm->assigned.class;
+		subject.tenant = vm->assigned.tenant;
+	}
+	policy_assign(host->policy, &subject, &decision);
+	return decision.assignment.class;
+}
+
+/* All but room for it. */
+static enum claim_outcome examine(struct host *host, struct host_vm *vm, const struct host_registration *reg,
+				  const struct peer *peer, struct refusal *ret)
+{
+	enum claim_outcome outcome = decide(host, vm, reg, peer);
+	const char *why = claim_refusal(outcome, &ret->code);
+
+	ret->outcome = outcome == CLAIM_REFUSED_FULL ? COUNTERS_REFUSED_LIMIT : COUNTERS_REFUSED_IDENTITY;
+	if (!why && host_policy_asks(class_of(host, vm, reg, peer->uid)) && !(reg->features & CPUPOLICY_F_ASK)) {
+		ret->code = CPUPOLICY_ERROR_UNSUPPORTED;
+		ret->outcome = COUNTERS_REFUSED_UNSUPPORTED;
+		why = "The class of this VM asks before each CPU_ON, and this VMM cannot ask.";
+	}
+	if (!why && vm && (vm->forgetting || (vm->live && vm->live->reply_due))) {
+		ret->code = CPUPOLICY_ERROR_BUSY;
+		ret->outcome = COUNTERS_REFUSED_BUSY;
+		why = "Another registration of this VM is being recorded.";
+	}
+	if (why)
+		snprintf(ret->why, sizeof(ret->why), "%s", why);
+	else
+		ret->code = 0;
+	return outcome;
+}
+
 int host_attach(struct host *host, const struct host_registration *reg, const struct peer *peer,
 		const struct host_link_ops *ops, void *link, struct host_session **ret)
 {
 	_cleanup_(session_freep) struct host_session *s = NULL;
-	char uuid[UUID_TEXT_SIZE];
+	struct refusal refusal = {0};
 	enum claim_outcome outcome;
 	struct host_vm *vm;
-	const char *why;
-	uint32_t code = 0;
-	int r;
+	int r = 0;
 
 	settle(host, reg->uuid);
 	vm = host_index_uuid(&host->index, reg->uuid);
-	outcome = decide(host, vm, reg, peer);
-	why = claim_refusal(outcome, &code);
-	uuid_format(uuid, reg->uuid);
-	if (!why && level_asks(config_level(host->config, uuid, reg->name)) && !(reg->features & CPUPOLICY_F_ASK)) {
-		code = CPUPOLICY_ERROR_UNSUPPORTED;
-		why = "The service level of this VM asks before each CPU_ON, and this VMM cannot ask.";
+	outcome = examine(host, vm, reg, peer, &refusal);
+	if (refusal.code == 0) {
+		r = session_new(&s, host, reg, peer, ops, link);
+		if (r >= 0)
+			r = carry_out(host, outcome, vm, s, reg, &refusal);
 	}
-	if (!why && vm && (vm->forgetting || (vm->live && vm->live->reply_due))) {
-		code = CPUPOLICY_ERROR_BUSY;
-		why = "Another registration of this VM is being recorded.";
+	if (r < 0) {
+		host->counters.registrations[COUNTERS_REFUSED_RESOURCES]++;
+		return r;
 	}
-	if (why) {
+	if (refusal.code != 0) {
 		*ret = NULL;
-		refuse(host, reg, peer, ops, link, code, why);
+		refuse(host, reg, peer, ops, link, &refusal);
 		return 0;
 	}
-	r = session_new(&s, host, reg, peer, ops, link);
-	if (r < 0)
-		return r;
-	r = carry_out(host, outcome, vm, s, reg);
-	if (r < 0)
-		return r;
 	*ret = s;
 	vm = s->vm;
 	if (outcome == CLAIM_INCOMING) {
@@ -550,6 +654,8 @@ void host_registration_durable(struct host_vm *vm)
 	if (!s || s->awaits == 0 || s->awaits > vm->record.durable)
 		return;
 	s->awaits = 0;
+	if (s->reply_due)
+		host->counters.registrations[s->starts ? COUNTERS_STARTED : COUNTERS_RESUMED]++;
 	s->starts = false;
 	host_effect_publish(vm);
 	if (!vm->visible) {
@@ -576,6 +682,7 @@ void host_registration_not_durable(struct host_vm *vm, const char *why)
 		return;
 	unborn = s->starts;
 	vm->live = NULL;
+	vm->host->counters.registrations[COUNTERS_REFUSED_STORAGE]++;
 	snprintf(sentence, sizeof(sentence), "The registration cannot be recorded: %s", why);
 	s->ops->refused(s->link, CPUPOLICY_ERROR_STORAGE, sentence);
 	session_free(s);

@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "daemon/log.h"
 #include "daemon/peerlog.h"
@@ -41,6 +42,7 @@ struct session_hub {
 	struct peerlog peerlog;
 	struct session *current; /* whose turn it is, and whose replies are in tx */
 	size_t tx_length;
+	uint32_t asks; /* of this turn */
 	union cpupolicy_msg_payload payload;
 	uint8_t rx[RX_SIZE];
 	uint8_t tx[TX_SIZE];
@@ -362,6 +364,7 @@ static void on_ask(struct session *s, const struct cpupolicy_header *h, const un
 {
 	struct vm_verdict verdict = host_ask(s->host_session, &p->ask);
 
+	s->hub->asks++;
 	reply(s, h, &(struct cpupolicy_verdict){.psci = verdict.psci, .reason = verdict.reason});
 }
 
@@ -604,6 +607,18 @@ static void turn_begin(struct session *s)
 	s->busy = true;
 	s->hub->current = s;
 	s->hub->tx_length = 0;
+	s->hub->asks = 0;
+}
+
+/* The loop's time is when it saw that there is something to read. */
+static void count_latency(const struct session_hub *hub)
+{
+	struct timespec now;
+	uint64_t since = loop_now(hub->loop), until;
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	until = (uint64_t)now.tv_sec * NSEC_PER_SEC + (uint64_t)now.tv_nsec;
+	host_count_latency(hub->host, until > since ? until - since : 0, hub->asks);
 }
 
 /* The session may be gone after this. */
@@ -612,6 +627,8 @@ static void turn_end(struct session *s)
 	unsigned events = 0;
 
 	send_gathered(s);
+	if (s->hub->asks > 0)
+		count_latency(s->hub);
 	s->hub->current = NULL;
 	s->busy = false;
 	if (!stands_still(s))
