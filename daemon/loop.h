@@ -49,5 +49,7 @@ struct loop_deferred *loop_deferred_free(struct loop_deferred *d);
 
 /* SIGTERM and SIGINT quit the loop. */
 int loop_quit_on_signals(struct loop *loop);
+/* SIGHUP runs `fn`. */
+int loop_on_hangup(struct loop *loop, loop_fn fn, void *userdata);
 
 #endif
