@@ -32,9 +32,10 @@
 #define OPTION_OBSERVE      0x4
 #define OPTION_CPU_ON_RATE  0x8
 #define OPTION_BOUNDS       0x10
+#define OPTION_CAPACITY     0x20
 
 enum command {
-	CONNECT,  /* who: 1 another user, 2 its process has ended */
+	CONNECT, /* who: 1 another user, 2 its process has ended */
 	CLOSE,
 	RAW,      /* length, bytes */
 	HELLO,    /* features */
@@ -92,6 +93,8 @@ static struct {
 	struct host *host;
 	struct session_hub *hub;
 	struct config *config;
+	struct policy *policy;
+	bool observe;
 	struct connection connections[CONNECTIONS];
 	uint8_t tokens[VMS][CPUPOLICY_TOKEN_SIZE];
 	uint32_t asks;
@@ -147,12 +150,13 @@ static void check_verdict(const struct connection *c, const struct cpupolicy_hea
 	if (verdict->psci != CPUPOLICY_PSCI_SUCCESS || c->raw || vcpu == 0)
 		return;
 	if (verdict->reason == CPUPOLICY_REASON_OBSERVED)
-		must(f.config->level.observe);
+		must(f.observe);
 	else if (f.only_asked)
 		must(c->enabled >> vcpu & 1);
 }
 
-static void on_reply(struct connection *c, const struct cpupolicy_header *header, const union cpupolicy_msg_reply *reply)
+static void on_reply(struct connection *c, const struct cpupolicy_header *header,
+		     const union cpupolicy_msg_reply *reply)
 {
 	if (header->request == CPUPOLICY_REGISTER)
 		c->registering = false;
@@ -250,7 +254,7 @@ static uint64_t enabled_on(const struct connection *c)
 		if (word.enabled)
 			enabled |= UINT64_C(1) << i;
 		else
-			must(word.verdict == CPUPOLICY_VERDICT_DENY || f.config->level.observe);
+			must(word.verdict == CPUPOLICY_VERDICT_DENY || f.observe);
 		/* Commit, then page: whatever the guest may have would be known to a daemon that starts now. */
 		must(!word.enabled || c->raw || memory_store_enabled(f.store, uuid, i));
 	}
@@ -503,14 +507,19 @@ static void run_command(void)
 
 static void set_options(uint8_t options)
 {
-	struct service_level *level = &f.config->level;
+	char text[512], *error = NULL;
+	const struct policy_source source = {.file = (char *)"options", .text = text};
 
 	f.config->messages = (struct rate_limit){.per_second = options & OPTION_MESSAGE_RATE ? 1 : 0, .burst = 8};
-	level->ask = options & OPTION_ASK;
-	level->observe = options & OPTION_OBSERVE;
-	level->cpu_on = (struct rate_limit){.per_second = options & OPTION_CPU_ON_RATE ? 1 : 0, .burst = 2};
-	level->minimum = options & OPTION_BOUNDS ? 2 : 1;
-	level->maximum = options & OPTION_BOUNDS ? 4 : CPUPOLICY_MAX_VCPUS;
+	f.observe = options & OPTION_OBSERVE;
+	snprintf(text, sizeof(text),
+		 "{\"classes\": {\"default\": {\"verdicts\": \"%s\", \"observe\": %s%s, \"guaranteed\": %d, \"limit\": "
+		 "%d}}%s}",
+		 options & OPTION_ASK ? "ask" : "page", f.observe ? "true" : "false",
+		 options & OPTION_CPU_ON_RATE ? ", \"cpu_on\": {\"per_second\": 1, \"burst\": 2}" : "",
+		 options & OPTION_BOUNDS ? 2 : 1, options & OPTION_BOUNDS ? 4 : (int)CPUPOLICY_MAX_VCPUS,
+		 options & OPTION_CAPACITY ? ", \"host\": {\"capacity\": 6}" : "");
+	must(policy_parse(&f.policy, &source, 1, &error) == 0);
 }
 
 /* Made once: what does not depend on the input. */
@@ -539,7 +548,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		f.connections[i] = (struct connection){.fd = -1};
 	set_options(take());
 	must(store_open(&f.store, f.loop, "", &error) == 0);
-	must(host_new(&f.host, f.loop, f.store, f.config) == 0);
+	must(host_new(&f.host, &(struct host_setup){
+				       .loop = f.loop, .store = f.store, .config = f.config, .policy = f.policy}) == 0);
 	must(session_hub_new(&f.hub, f.loop, f.host, f.config) == 0);
 	while (f.size > 0)
 		run_command();
@@ -551,5 +561,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	f.host = host_free(f.host);
 	f.hub = session_hub_free(f.hub);
 	f.store = store_close(f.store);
+	f.policy = policy_unref(f.policy);
 	return 0;
 }
