@@ -57,8 +57,8 @@ static void assign_accepted(struct host_vm *vm, struct host_request *request)
 
 static struct fleet_answer import(struct host_vm *vm, int64_t balance, bool spent)
 {
-	return host_fleet_apply(vm->host,
-				HOST_EVENT(.kind = FLEET_IMPORT, .vm = &vm->member, .balance = balance, .spent = spent));
+	return host_fleet_apply(
+		vm->host, HOST_EVENT(.kind = FLEET_IMPORT, .vm = &vm->member, .balance = balance, .spent = spent));
 }
 
 static void assign_undo(struct host_vm *vm, struct host_request *request, struct host_request *later)
@@ -116,8 +116,8 @@ static struct fleet_answer carry_out(struct host_vm *vm, struct host_request *re
 	return answer;
 }
 
-static void ask(struct host *host, const char *vm_name, const struct host_transfer *transfer, uid_t uid, host_done_fn fn,
-		void *userdata)
+static void ask(struct host *host, const char *vm_name, const struct host_transfer *transfer, uid_t uid,
+		host_done_fn fn, void *userdata)
 {
 	const char *class = transfer->assigned_class, *tenant = transfer->assigned_tenant;
 	struct host_vm *vm = host_client_find(host, vm_name, fn, userdata);
@@ -130,8 +130,7 @@ static void ask(struct host *host, const char *vm_name, const struct host_transf
 	if (!request)
 		return;
 	if (host_assigned_copy(&request->assigned, class ? class : vm->assigned.class,
-			       tenant ? tenant : vm->assigned.tenant,
-			       class || tenant ? uid : vm->assigned.uid) < 0) {
+			       tenant ? tenant : vm->assigned.tenant, class || tenant ? uid : vm->assigned.uid) < 0) {
 		host_request_free(request);
 		host_client_refuse(fn, userdata, HOST_NO_MEMORY, "out of memory");
 		return;

@@ -4,6 +4,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "daemon/host_private.h"
 
@@ -25,12 +26,12 @@ void host_client_refuse(host_done_fn fn, void *userdata, enum host_error error, 
 static enum host_error error_of(enum rule rule)
 {
 	static const enum host_error errors[] = {
-		[RULE_RANGE] = HOST_OUT_OF_RANGE,    [RULE_LIMIT] = HOST_SLA_LIMIT,
-		[RULE_TENANT] = HOST_TENANT_QUOTA,   [RULE_CAPACITY] = HOST_CAPACITY,
-		[RULE_CREDIT] = HOST_CREDIT,         [RULE_PLUG_RATE] = HOST_PLUG_RATE,
-		[RULE_FROZEN] = HOST_FROZEN,         [RULE_DRAINED] = HOST_DRAINED,
-		[RULE_BOOT] = HOST_BOOT_VCPU,        [RULE_NOTIFY] = HOST_NOT_NOTIFIABLE,
-		[RULE_MIGRATING] = HOST_MIGRATING,   [RULE_STORAGE] = HOST_STORAGE,
+		[RULE_RANGE] = HOST_OUT_OF_RANGE,  [RULE_LIMIT] = HOST_SLA_LIMIT,
+		[RULE_TENANT] = HOST_TENANT_QUOTA, [RULE_CAPACITY] = HOST_CAPACITY,
+		[RULE_CREDIT] = HOST_CREDIT,       [RULE_PLUG_RATE] = HOST_PLUG_RATE,
+		[RULE_FROZEN] = HOST_FROZEN,       [RULE_DRAINED] = HOST_DRAINED,
+		[RULE_BOOT] = HOST_BOOT_VCPU,      [RULE_NOTIFY] = HOST_NOT_NOTIFIABLE,
+		[RULE_MIGRATING] = HOST_MIGRATING, [RULE_STORAGE] = HOST_STORAGE,
 	};
 
 	return errors[rule];
@@ -66,8 +67,8 @@ static void resize_accepted(struct host_vm *vm, struct host_request *request)
 	const struct host_observer *observer = vm->host->observer;
 	const struct job *job = &request->job;
 
-	host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .job = job->id, .uid = &job->uid), "uid %u asks for %u vCPUs of VM %s, had %u",
-			job->uid, job->to, vm->name, job->from);
+	host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .job = job->id, .uid = &job->uid),
+			"uid %u asks for %u vCPUs of VM %s, had %u", job->uid, job->to, vm->name, job->from);
 	if (observer && observer->job_new)
 		observer->job_new(vm, job, vm->host->observer_data);
 	request->fn(HOST_OK, NULL, job->id, request->userdata);
@@ -180,7 +181,8 @@ void host_forget(struct host *host, const char *vm_name, uid_t uid, host_done_fn
 	if (!vm)
 		return;
 	if (is_held(vm)) {
-		host_client_refuse(fn, userdata, HOST_VM_RUNNING, "VM %s has a VMM: it cannot be forgotten while that runs", vm->name);
+		host_client_refuse(fn, userdata, HOST_VM_RUNNING,
+				   "VM %s has a VMM: it cannot be forgotten while that runs", vm->name);
 		return;
 	}
 	host_record_touch(vm, true); /* its usage stays */
@@ -189,9 +191,60 @@ void host_forget(struct host *host, const char *vm_name, uid_t uid, host_done_fn
 		host_client_refuse(fn, userdata, HOST_NO_MEMORY, "out of memory");
 		return;
 	}
-	host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &uid), "uid %u has VM %s forgotten", (unsigned)uid, vm->name);
+	host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &uid), "uid %u has VM %s forgotten", (unsigned)uid,
+			vm->name);
 	vm->forgetting = true;
 	vm->forget_fn = fn;
 	vm->forget_data = userdata;
 	host_vm_hold(vm);
+}
+
+/* ---- backup ---- */
+
+struct backup {
+	char *path;
+	uid_t uid;
+	host_done_fn fn;
+	void *userdata;
+};
+
+static struct backup *backup_free(struct backup *backup)
+{
+	if (backup)
+		free(backup->path);
+	free(backup);
+	return NULL;
+}
+
+static void on_backup(int error, const char *why, void *userdata)
+{
+	struct backup *backup = userdata;
+
+	if (error == 0) {
+		log_info("uid %u has a backup made: %s", (unsigned)backup->uid, backup->path);
+		backup->fn(HOST_OK, NULL, 0, backup->userdata);
+	} else {
+		host_client_refuse(backup->fn, backup->userdata, error == -EEXIST ? HOST_FILE_EXISTS : HOST_STORAGE,
+				   "the backup %.300s cannot be made: %s", backup->path, why ? why : strerror(-error));
+	}
+	backup_free(backup);
+}
+
+void host_backup(struct host *host, const char *path, uid_t uid, host_done_fn fn, void *userdata)
+{
+	struct backup *backup;
+
+	if (*path != '/') {
+		host_client_refuse(fn, userdata, HOST_INVALID, "the path of a backup must be absolute, not \"%.300s\"",
+				   path);
+		return;
+	}
+	backup = calloc(1, sizeof(*backup));
+	if (backup) {
+		*backup = (struct backup){.path = strdup(path), .uid = uid, .fn = fn, .userdata = userdata};
+		if (backup->path && store_backup(host->store, path, on_backup, backup) == 0)
+			return;
+	}
+	backup_free(backup);
+	host_client_refuse(fn, userdata, HOST_NO_MEMORY, "out of memory");
 }

@@ -43,8 +43,9 @@ void host_effect_job_ended(struct host_vm *vm, const struct job *job)
 		}
 	}
 	vm->host->counters.jobs[job->result]++;
-	host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .job = job->id, .uid = &job->uid), "resize of VM %s from %u to %u vCPUs: %s",
-			vm->name, job->from, job->to, job_result_name(job->result));
+	host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .job = job->id, .uid = &job->uid),
+			"resize of VM %s from %u to %u vCPUs: %s", vm->name, job->from, job->to,
+			job_result_name(job->result));
 	if (observer && observer->job_removed)
 		observer->job_removed(vm, job, vm->host->observer_data);
 }

@@ -95,8 +95,9 @@ static void power_on(struct host_session *s, const struct cpupolicy_power *power
 
 	event(s, HOST_EVENT(.kind = FLEET_POWER_ON, .vcpu = power->vcpu, .reason = power->reason));
 	note_allowed(vm, power);
-	host_notice_log(vm, HOST_LINE(.level = LOG_DEBUG, .vcpu = &power->vcpu, .verdict = "allow",
-				      .reason = cpupolicy_msg_reason_name(power->reason)),
+	host_notice_log(vm,
+			HOST_LINE(.level = LOG_DEBUG, .vcpu = &power->vcpu, .verdict = "allow",
+				  .reason = cpupolicy_msg_reason_name(power->reason)),
 			"VM %s: vCPU %u is powered on", vm->name, power->vcpu);
 }
 
@@ -204,5 +205,6 @@ void host_state(struct host_session *session, enum cpupolicy_run_state state, co
 void host_confirm(struct host_session *session, const struct cpupolicy_confirm *confirm)
 {
 	if (session->role == HOST_ROLE_LIVE)
-		event(session, HOST_EVENT(.kind = FLEET_CONFIRM, .epoch = confirm->epoch, .generation = confirm->generation));
+		event(session,
+		      HOST_EVENT(.kind = FLEET_CONFIRM, .epoch = confirm->epoch, .generation = confirm->generation));
 }

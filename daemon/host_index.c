@@ -186,8 +186,7 @@ void host_index_set_job(struct host_index *index, struct host_vm *vm, uint64_t i
 	if (vm->job != 0) {
 		at = position_job(index, vm->job, &found);
 		if (found)
-			memmove(index->jobs + at, index->jobs + at + 1,
-				(--index->n_jobs - at) * sizeof(*index->jobs));
+			memmove(index->jobs + at, index->jobs + at + 1, (--index->n_jobs - at) * sizeof(*index->jobs));
 	}
 	vm->job = id;
 	if (id == 0)

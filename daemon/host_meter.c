@@ -56,7 +56,8 @@ void host_meter_row(const struct fleet_vm *member, const struct usage_row *row, 
 	const char *tenant = member->tenant == FLEET_NO_TENANT ? NULL : fleet->tenants[member->tenant].name;
 
 	if (host_meter_add_row(vm, row, member->class->name, tenant) < 0)
-		host_notice_log(vm, HOST_LINE(.level = LOG_ERR), "VM %s: an hour of usage is lost for want of memory", vm->name);
+		host_notice_log(vm, HOST_LINE(.level = LOG_ERR), "VM %s: an hour of usage is lost for want of memory",
+				vm->name);
 }
 
 /* ---- the wall clock ---- */
@@ -97,7 +98,8 @@ static struct host_vm *next_of_round(struct host *host)
 	struct host_meter *meter = &host->meter;
 	struct host_vm *vm;
 
-	vm = meter->in_round ? host_index_after_uuid(&host->index, meter->cursor) : host_index_after(&host->index, NULL);
+	vm = meter->in_round ? host_index_after_uuid(&host->index, meter->cursor)
+			     : host_index_after(&host->index, NULL);
 	meter->in_round = vm != NULL;
 	if (vm)
 		memcpy(meter->cursor, vm->uuid, sizeof(meter->cursor));

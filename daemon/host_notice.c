@@ -89,11 +89,11 @@ static void log_denial(struct host_vm *vm, uint32_t vcpu, const struct host_deni
 	if (!log_gate_open(&vm->denial_gate, DENIAL_LINES, host_now(vm->host), &dropped))
 		return;
 	if (dropped > 0)
-		host_notice_log(vm, HOST_LINE(.level = LOG_NOTICE), "VM %s: left out %u lines about denied CPU_ON calls",
-				vm->name, dropped);
+		host_notice_log(vm, HOST_LINE(.level = LOG_NOTICE),
+				"VM %s: left out %u lines about denied CPU_ON calls", vm->name, dropped);
 	host_notice_log(vm,
-			HOST_LINE(.level = LOG_NOTICE, .vcpu = &vcpu, .verdict = enforced ? "deny" : "allow", .reason = reason,
-				  .rule = rule, .uid = &vm->peer.uid),
+			HOST_LINE(.level = LOG_NOTICE, .vcpu = &vcpu, .verdict = enforced ? "deny" : "allow",
+				  .reason = reason, .rule = rule, .uid = &vm->peer.uid),
 			"VM %s: CPU_ON of vCPU %u %s: %s%s%s (%u calls)", vm->name, vcpu,
 			enforced ? "denied" : "would have been denied", reason, rule ? ", " : "", rule ? rule : "",
 			denial->count);

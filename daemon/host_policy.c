@@ -52,8 +52,8 @@ struct fleet_answer host_policy_apply(struct host_vm *vm, uid_t uid)
 
 		recorder_subject(host->recorder, &vm->member, &subject, host_now(host));
 	}
-	answer = host_fleet_apply(host,
-				  HOST_EVENT(.kind = FLEET_ASSIGN, .vm = &vm->member, .assignment = decision.assignment));
+	answer = host_fleet_apply(
+		host, HOST_EVENT(.kind = FLEET_ASSIGN, .vm = &vm->member, .assignment = decision.assignment));
 	if (answer.rule == RULE_NONE)
 		vm->decision = decision;
 	return answer;
@@ -62,11 +62,13 @@ struct fleet_answer host_policy_apply(struct host_vm *vm, uid_t uid)
 static void log_unknown(const struct host_vm *vm)
 {
 	if (vm->decision.class_unknown)
-		host_notice_log(vm, HOST_LINE(.level = LOG_WARNING), "VM %s was assigned to class %s, which the policy does not have",
-				vm->name, vm->assigned.class);
+		host_notice_log(vm, HOST_LINE(.level = LOG_WARNING),
+				"VM %s was assigned to class %s, which the policy does not have", vm->name,
+				vm->assigned.class);
 	if (vm->decision.tenant_unknown)
-		host_notice_log(vm, HOST_LINE(.level = LOG_WARNING), "VM %s was assigned to tenant %s, which the policy does not have",
-				vm->name, vm->assigned.tenant);
+		host_notice_log(vm, HOST_LINE(.level = LOG_WARNING),
+				"VM %s was assigned to tenant %s, which the policy does not have", vm->name,
+				vm->assigned.tenant);
 }
 
 /* ---- of the host ---- */
@@ -123,9 +125,8 @@ int host_policy_open(struct host *host)
 
 	if (r < 0)
 		return r;
-	fleet_apply(&host->fleet,
-		    HOST_EVENT(.kind = FLEET_CAPACITY, .now = host_now(host),
-			       .count = policy_capacity_vcpus(host->policy, host_policy_cpus(host))));
+	fleet_apply(&host->fleet, HOST_EVENT(.kind = FLEET_CAPACITY, .now = host_now(host),
+					     .count = policy_capacity_vcpus(host->policy, host_policy_cpus(host))));
 	return 0;
 }
 
@@ -181,7 +182,8 @@ void host_reload(struct host *host, uid_t uid, host_done_fn fn, void *userdata)
 	}
 	r = policy_load(&policy, host->config->policy_directory, &error);
 	if (r < 0) {
-		answer(host, r == -ENOMEM ? HOST_NO_MEMORY : HOST_INVALID_POLICY, error ? error : strerror(-r), fn, userdata);
+		answer(host, r == -ENOMEM ? HOST_NO_MEMORY : HOST_INVALID_POLICY, error ? error : strerror(-r), fn,
+		       userdata);
 		return;
 	}
 	if (host->capacity_source)

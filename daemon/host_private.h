@@ -94,8 +94,8 @@ struct host {
 	struct fleet fleet;
 	struct loop_timer *fleet_timer;
 	uint64_t fleet_armed;
-	struct store_host modes;       /* durable */
-	struct store_host modes_next;  /* being written for the first of ... */
+	struct store_host modes;      /* durable */
+	struct store_host modes_next; /* being written for the first of ... */
 	struct host_mode_request *mode_requests;
 	struct host_meter meter;
 	struct counters counters;
@@ -135,8 +135,8 @@ struct host_session {
 	struct vmpage *page;
 	struct host_facts *facts; /* of an incoming one */
 	struct peer peer;         /* of one that is not live; the live one's is the VM's */
-	uint64_t awaits;          /* the change of the record that must be durable before its page may speak; 0: it may */
-	uint64_t features;        /* negotiated */
+	uint64_t awaits;   /* the change of the record that must be durable before its page may speak; 0: it may */
+	uint64_t features; /* negotiated */
 	enum host_role role;
 	bool reply_due; /* ... and before its registration is answered */
 	bool starts;    /* that registration starts the VM */
@@ -222,7 +222,7 @@ struct host_vm {
 	void *forget_data;
 	struct loop_io *watch; /* of the VMM's process while it is disconnected */
 	int pidfd;
-	uint64_t job; /* as indexed */
+	uint64_t job;                /* as indexed */
 	struct host_denial *denials; /* by vCPU; made when the first is denied */
 	struct log_gate denial_gate;
 	struct host_vm *noticed_next;

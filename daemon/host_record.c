@@ -14,8 +14,8 @@
 #include "daemon/host_private.h"
 #include "daemon/util.h"
 
-#define RETRY_FIRST (1 * NSEC_PER_SEC)
-#define RETRY_LAST  (60 * NSEC_PER_SEC)
+#define RETRY_FIRST   (1 * NSEC_PER_SEC)
+#define RETRY_LAST    (60 * NSEC_PER_SEC)
 #define STORAGE_LINES 5u
 
 /* In the place of the time up to which the meters are right: they stand still, however long. */
@@ -177,8 +177,8 @@ static void log_failure(struct host_vm *vm, const char *why)
 
 	if (!log_gate_open(&vm->host->storage_gate, STORAGE_LINES, host_now(vm->host), &dropped))
 		return;
-	host_notice_log(vm, HOST_LINE(.level = LOG_ERR), "VM %s cannot be recorded: %s (%u such lines left out before)", vm->name,
-			why, dropped);
+	host_notice_log(vm, HOST_LINE(.level = LOG_ERR), "VM %s cannot be recorded: %s (%u such lines left out before)",
+			vm->name, why, dropped);
 }
 
 static void succeeded(struct host_vm *vm, uint64_t change)
@@ -217,8 +217,8 @@ static void tell_core(struct host_vm *vm, bool ok, const uint8_t *granted)
 
 	if (revision == vm->core->stored)
 		return;
-	host_fleet_apply(vm->host,
-			 HOST_EVENT(.kind = FLEET_STORED, .vm = &vm->member, .revision = revision, .ok = ok, .granted = granted));
+	host_fleet_apply(vm->host, HOST_EVENT(.kind = FLEET_STORED, .vm = &vm->member, .revision = revision, .ok = ok,
+					      .granted = granted));
 	host_effect_apply(vm, host_fleet_take(vm));
 }
 

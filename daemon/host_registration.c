@@ -197,7 +197,8 @@ static void end_migrated(struct host_vm *vm)
 	host_vm_hold(vm);
 	stop_or_disconnect(vm, true);
 	if (host_notice_gate(vm))
-		host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &vm->peer.uid), "VM %s lives on elsewhere", vm->name);
+		host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &vm->peer.uid), "VM %s lives on elsewhere",
+				vm->name);
 	host_vm_remove(vm, "the VM lives on elsewhere");
 	host_vm_release(vm);
 }
@@ -284,8 +285,8 @@ void host_registration_activate(struct host_vm *vm)
 	retire(vm);
 	make_live(vm, s);
 	if (host_notice_gate(vm))
-		host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &vm->peer.uid), "VM %s has migrated to process %d", vm->name,
-				(int)vm->peer.pid);
+		host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &vm->peer.uid),
+				"VM %s has migrated to process %d", vm->name, (int)vm->peer.pid);
 	apply_resume(vm, &(struct vm_registration){
 				 .flags = facts->flags,
 				 .boot = facts->boot,
@@ -450,7 +451,7 @@ static bool admit(struct host_vm *vm, const struct vm_registration *registration
 	host->counters.refusals[answer.rule]++;
 	ret_refusal->code = CPUPOLICY_ERROR_LIMIT;
 	ret_refusal->outcome = COUNTERS_REFUSED_ADMISSION;
-	snprintf(ret_refusal->why, sizeof(ret_refusal->why), "%s.", why);
+	snprintf(ret_refusal->why, sizeof(ret_refusal->why), "%.*s.", (int)sizeof(ret_refusal->why) - 2, why);
 	return false;
 }
 
@@ -539,8 +540,8 @@ static int join(struct host_vm *vm, struct host_session *s, const struct host_re
 	vm->host->counters.registrations[COUNTERS_JOINED]++;
 	host_notice_changed(vm);
 	if (host_notice_gate(vm))
-		host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &s->peer.uid), "VM %s: process %d joins as migration target",
-				vm->name, (int)s->peer.pid);
+		host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &s->peer.uid),
+				"VM %s: process %d joins as migration target", vm->name, (int)s->peer.pid);
 	return 0;
 }
 

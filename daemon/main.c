@@ -92,7 +92,17 @@ static int parse_level(const char *text, int *ret)
 
 static int parse_options(int argc, char *argv[], struct options *ret)
 {
-	enum { OPT_CONFIG = 256, OPT_CHECK, OPT_SOCKET, OPT_STATE, OPT_POLICY, OPT_BUS, OPT_LEVEL, OPT_VERSION, OPT_HELP };
+	enum {
+		OPT_CONFIG = 256,
+		OPT_CHECK,
+		OPT_SOCKET,
+		OPT_STATE,
+		OPT_POLICY,
+		OPT_BUS,
+		OPT_LEVEL,
+		OPT_VERSION,
+		OPT_HELP
+	};
 	static const struct option longs[] = {
 		{"config", required_argument, NULL, OPT_CONFIG},
 		{"check-config", no_argument, NULL, OPT_CHECK},

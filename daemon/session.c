@@ -55,7 +55,7 @@ struct session {
 	struct loop_io *io;
 	struct loop_timer *resume; /* made when it first is over its rate */
 	struct host_session *host_session;
-	uint8_t *held; /* received, not handled yet */
+	uint8_t *held;  /* received, not handled yet */
 	uint8_t *queue; /* to be sent */
 	uint32_t held_length;
 	uint32_t queue_length;
@@ -342,12 +342,13 @@ static void on_register(struct session *s, const struct cpupolicy_header *h, con
 		.name = m->name,
 		.possible = m->possible,
 		.features = s->features,
-		.vm = {
-			.flags = m->flags,
-			.boot = m->boot,
-			.run_state = m->run_state,
-			.vcpus = p->reg.vcpus,
-		},
+		.vm =
+			{
+				.flags = m->flags,
+				.boot = m->boot,
+				.run_state = m->run_state,
+				.vcpus = p->reg.vcpus,
+			},
 	};
 	int r;
 
