@@ -93,7 +93,7 @@ int host_load(struct host *host, char **ret_error)
 	for (vm = host_index_after(&host->index, NULL); vm; vm = next) {
 		next = host_index_after(&host->index, vm);
 		if (vm->core->link != VM_STOPPED)
-			host_registration_check_process(vm);
+			host_session_check_process(vm);
 		else if (!vm->core->desired_set)
 			host_vm_remove(vm, "the VM has ended");
 	}

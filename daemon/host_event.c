@@ -169,7 +169,7 @@ void host_run_state(struct host_session *session, enum cpupolicy_run_state state
 		return;
 	event(session, HOST_EVENT(.kind = FLEET_RUN_STATE, .run_state = state));
 	if (state == CPUPOLICY_RUN_INACTIVE)
-		host_registration_activate(vm);
+		host_session_activate(vm);
 }
 
 void host_reset(struct host_session *session, enum cpupolicy_reset_kind kind)
@@ -199,7 +199,7 @@ void host_state(struct host_session *session, enum cpupolicy_run_state state, co
 		return;
 	event(session, HOST_EVENT(.kind = FLEET_STATE, .run_state = state, .vcpus = vcpus));
 	if (state == CPUPOLICY_RUN_INACTIVE)
-		host_registration_activate(vm);
+		host_session_activate(vm);
 }
 
 void host_confirm(struct host_session *session, const struct cpupolicy_confirm *confirm)

@@ -11,7 +11,8 @@
  *   host_index.c         finding a VM by UUID, name, job
  *   host_fleet.c         events into the fleet, effects out of it; its one timer
  *   host_effect.c        what an effect asks for: page, record, job's end
- *   host_registration.c  sessions: who may, who replaces whom, which of them holds the VM, when a VMM is gone
+ *   host_registration.c  who may register as which VM, and whether there is room for it
+ *   host_session.c       which session holds the VM, from its registration to the end of its VMM
  *   host_event.c         what a registered session reports, turned into events
  *   host_record.c        the durable record: one write in flight per VM, and what waits for it
  *   host_request.c       clients' requests that wait for a record
@@ -286,18 +287,35 @@ struct fleet_answer host_fleet_event(struct host *host, struct fleet_event *even
 int host_fleet_open(struct host *host);
 void host_fleet_close(struct host *host);
 
-/* ---- host_registration.c ---- */
+/* ---- host_session.c ---- */
 
-/* The write that session awaits has ended: answer, publish, or refuse. */
-void host_registration_durable(struct host_vm *vm);
-void host_registration_not_durable(struct host_vm *vm, const char *why);
+int host_session_new(struct host_session **ret, struct host *host, const struct host_registration *reg,
+		     const struct peer *peer, const struct host_link_ops *ops, void *link);
+struct host_session *host_session_free(struct host_session *session);
+DEFINE_CLEANUP(struct host_session *, host_session_free)
+int host_session_make_page(struct host_session *session);
+/* The page outlives the session in its VMM. What it says must not, where another session holds the VM. */
+void host_session_silence(struct host_session *session);
 /* Hangs up: the link is told, the session is freed. */
 void host_session_close(struct host_session *session, const char *why);
+
+void host_session_make_live(struct host_vm *vm, struct host_session *session);
+void host_session_resume(struct host_vm *vm, const struct vm_registration *registration);
+/* The event of its registration is applied. The page stays silent until the session's epoch is durable. */
+void host_session_begin(struct host_vm *vm, struct host_session *session);
 /* The migration target takes over, if there is one. */
-void host_registration_activate(struct host_vm *vm);
+void host_session_activate(struct host_vm *vm);
+/* A registration is in place: answers it. The guest may be here already. */
+void host_session_joined(struct host_vm *vm, struct host_session *session);
+/* The write that session awaits has ended: answer, publish, or refuse. */
+void host_session_durable(struct host_vm *vm);
+void host_session_not_durable(struct host_vm *vm, const char *why);
+
+/* The live session is gone; `gone`: its VMM as well. */
+void host_session_lost(struct host_vm *vm, bool gone);
 /* The process of a disconnected VM's VMM: ended already (the VM is stopped, and perhaps removed: true), or watched. */
-bool host_registration_check_process(struct host_vm *vm);
-void host_registration_unwatch(struct host_vm *vm);
+bool host_session_check_process(struct host_vm *vm);
+void host_session_unwatch(struct host_vm *vm);
 
 /* ---- host_effect.c ---- */
 

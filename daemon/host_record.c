@@ -189,7 +189,7 @@ static void succeeded(struct host_vm *vm, uint64_t change)
 	record->retry_delay = 0;
 	vm->host->counters.writes++;
 	host_meter_drop_rows(vm, record->rows);
-	host_registration_durable(vm);
+	host_session_durable(vm);
 	host_request_durable(vm);
 	if (may_write(vm) && record->changes > record->durable)
 		write_now(vm);
@@ -200,7 +200,7 @@ static void failed(struct host_vm *vm, uint64_t change, const char *why)
 	log_failure(vm, why);
 	vm->host->counters.write_failures++;
 	host_request_failed(vm, change, HOST_STORAGE, why);
-	host_registration_not_durable(vm, why);
+	host_session_not_durable(vm, why);
 	if (vm->removed)
 		return;
 	/* Who asked while this was being written has an answer of their own. */

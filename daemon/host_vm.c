@@ -12,7 +12,7 @@ struct host_vm *host_vm_free(struct host_vm *vm)
 {
 	if (!vm)
 		return NULL;
-	host_registration_unwatch(vm);
+	host_session_unwatch(vm);
 	while (vm->requests) {
 		struct host_request *request = vm->requests;
 
@@ -234,7 +234,7 @@ void host_vm_remove(struct host_vm *vm, const char *why)
 	host_request_drop(vm, HOST_NO_SUCH_VM, "the VM has ended");
 	leave(vm);
 	host_notice_drop(vm);
-	host_registration_unwatch(vm);
+	host_session_unwatch(vm);
 	if (!vm->record.out_of_memory)
 		loop_timer_set(vm->record.timer, UINT64_MAX);
 	if (recorded && !vm->forgetting)
