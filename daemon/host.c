@@ -74,7 +74,7 @@ struct host *host_free(struct host *host)
 
 static int load_one(struct store_vm *record, void *userdata)
 {
-	return host_record_restore(userdata, record);
+	return host_restore(userdata, record);
 }
 
 int host_load(struct host *host, char **ret_error)

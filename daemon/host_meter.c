@@ -154,7 +154,92 @@ void host_meter_arm(struct host_vm *vm)
 
 /* ---- queries ---- */
 
-/* A query finds all that was used, but for what a write in flight has already taken for its VM. */
+/* One that waits until what was used so far is on disk. */
+struct host_meter_query {
+	struct host_meter_query *next;
+	struct store_usage_filter filter;
+	char *tenant;
+	uint8_t uuid[CPUPOLICY_UUID_SIZE];
+	store_usage_fn fn;
+	void *userdata;
+};
+
+static struct host_meter_query *query_free(struct host_meter_query *query)
+{
+	if (query)
+		free(query->tenant);
+	free(query);
+	return NULL;
+}
+
+static struct host_meter_query *query_new(const struct store_usage_filter *filter, store_usage_fn fn, void *userdata)
+{
+	struct host_meter_query *query = calloc(1, sizeof(*query));
+
+	if (!query)
+		return NULL;
+	query->filter = *filter;
+	query->fn = fn;
+	query->userdata = userdata;
+	if (filter->uuid) {
+		memcpy(query->uuid, filter->uuid, sizeof(query->uuid));
+		query->filter.uuid = query->uuid;
+	}
+	if (filter->tenant) {
+		query->filter.tenant = query->tenant = strdup(filter->tenant);
+		if (!query->tenant)
+			return query_free(query);
+	}
+	return query;
+}
+
+static void run_queries(struct host *host)
+{
+	struct host_meter_query *query = host->meter.queries, *next;
+
+	host->meter.queries = NULL;
+	for (; query; query = next) {
+		int r = store_usage_query(host->store, &query->filter, query->fn, query->userdata);
+
+		next = query->next;
+		if (r < 0)
+			query->fn(NULL, 0, true, r, "out of memory", query->userdata);
+		query_free(query);
+	}
+}
+
+void host_meter_expect(struct host *host)
+{
+	host->meter.awaited++;
+}
+
+void host_meter_arrived(struct host *host)
+{
+	if (--host->meter.awaited == 0)
+		run_queries(host);
+}
+
+void host_meter_written(struct host_vm *vm, bool ok)
+{
+	if (vm->flush == 0 || (ok && !vm->removed && vm->record.durable < vm->flush))
+		return;
+	vm->flush = 0;
+	host_meter_arrived(vm->host);
+}
+
+static void flush_vm(struct host_vm *vm)
+{
+	uint64_t change;
+
+	if (!vm->member.billed || !vm->visible || vm->flush != 0)
+		return;
+	change = host_record_touch(vm, false);
+	if (vm->record.writing == 0)
+		return; /* after a failure it is not tried yet: the query finds what there is */
+	vm->flush = change;
+	host_meter_expect(vm->host);
+}
+
 static void flush(struct host *host)
 {
 	uint64_t now = host_now(host);
@@ -163,14 +248,23 @@ static void flush(struct host *host)
 		return;
 	host->meter.flushed = now;
 	for (struct host_vm *vm = host_index_after(&host->index, NULL); vm; vm = host_index_after(&host->index, vm))
-		checkpoint(host, vm);
+		flush_vm(vm);
 	host_fleet_settle(host);
 }
 
 int host_usage_query(struct host *host, const struct store_usage_filter *filter, store_usage_fn fn, void *userdata)
 {
+	struct host_meter_query *query = query_new(filter, fn, userdata), **end = &host->meter.queries;
+
+	if (!query)
+		return -ENOMEM;
+	while (*end)
+		end = &(*end)->next;
+	*end = query;
 	flush(host);
-	return store_usage_query(host->store, filter, fn, userdata);
+	if (host->meter.awaited == 0)
+		run_queries(host);
+	return 0;
 }
 
 /* ---- life ---- */
@@ -189,6 +283,12 @@ int host_meter_open(struct host *host)
 
 void host_meter_close(struct host *host)
 {
+	while (host->meter.queries) {
+		struct host_meter_query *query = host->meter.queries;
+
+		host->meter.queries = query->next;
+		query_free(query);
+	}
 	host->meter.wall = wallclock_free(host->meter.wall);
 	host->meter.timer = loop_timer_free(host->meter.timer);
 }

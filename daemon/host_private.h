@@ -15,6 +15,7 @@
  *   host_session.c       which session holds the VM, from its registration to the end of its VMM
  *   host_event.c         what a registered session reports, turned into events
  *   host_record.c        the durable record: one write in flight per VM, and what waits for it
+ *   host_restore.c       VMs of the records that the last daemon left
  *   host_request.c       clients' requests that wait for a record
  *   host_client.c        what clients ask for: resize, forget
  *   host_assign.c        the same: class and tenant, credit, what moves to another host
@@ -74,6 +75,8 @@ struct host_mode_request {
 	void *userdata;
 };
 
+struct host_meter_query; /* host_meter.c */
+
 struct host_meter {
 	struct wallclock *wall;
 	struct loop_timer *timer; /* armed while something is metered */
@@ -83,6 +86,8 @@ struct host_meter {
 	bool in_round;
 	bool metered;     /* this round found something */
 	uint64_t flushed; /* when a query last had everything written */
+	size_t awaited;   /* writes that queries wait for */
+	struct host_meter_query *queries;
 };
 
 struct host {
@@ -231,6 +236,7 @@ struct host_vm {
 	bool noticed;
 	bool changed;
 	bool denied;
+	uint64_t flush;  /* the change that a query waits for; 0: none */
 	bool billed;     /* as the record says: else its meters stand still */
 	bool entered;    /* in the index and the fleet */
 	bool visible;    /* durable once: clients may see it */
@@ -331,17 +337,23 @@ void host_effect_job_ended(struct host_vm *vm, const struct job *job);
 
 /* ---- host_record.c ---- */
 
+/* In a record, in the place of the time up to which the meters are right: they stand still, however long. */
+#define HOST_METERS_STAND 0u
+
 /* What is recorded has changed. `urgent`: somebody waits for it, so a back-off after a failure is cut short. Returns
  * the number of the change, for what waits for it. */
 uint64_t host_record_touch(struct host_vm *vm, bool urgent);
 /* The record as it would be written now, with the usage that is not durable. */
 int host_record_fill(struct host_vm *vm, struct store_vm *ret);
-/* Makes a VM of a record. */
-int host_record_restore(struct host *host, struct store_vm *record);
 void host_record_timer(void *userdata);
 /* Deletes the record of a VM that is going, its usage stays; failure is logged, the next start of the daemon sorts it
  * out. */
 void host_record_delete(struct host_vm *vm);
+
+/* ---- host_restore.c ---- */
+
+/* Makes a VM of a record. */
+int host_restore(struct host *host, struct store_vm *record);
 
 /* ---- host_request.c ---- */
 
@@ -406,6 +418,11 @@ void host_meter_row(const struct fleet_vm *member, const struct usage_row *row, 
 int host_meter_add_row(struct host_vm *vm, const struct usage_row *row, const char *class, const char *tenant);
 /* The oldest `n` rows are durable. */
 void host_meter_drop_rows(struct host_vm *vm, size_t n);
+/* Queries wait for a write, and for it no more. */
+void host_meter_expect(struct host *host);
+void host_meter_arrived(struct host *host);
+/* A write of the VM's record has ended, or the VM has. */
+void host_meter_written(struct host_vm *vm, bool ok);
 /* What is metered of this VM may have begun. */
 void host_meter_arm(struct host_vm *vm);
 

@@ -18,9 +18,6 @@
 #define RETRY_LAST    (60 * NSEC_PER_SEC)
 #define STORAGE_LINES 5u
 
-/* In the place of the time up to which the meters are right: they stand still, however long. */
-#define METERS_STAND 0u
-
 static size_t grant_bytes(const struct vm *core)
 {
 	return (core->possible + 7) / 8;
@@ -53,7 +50,7 @@ static int fill_meters(struct host_vm *vm, struct store_vm *r)
 	if (vm->entered)
 		fleet_save(&vm->host->fleet, &vm->member, host_now(vm->host), &r->meters);
 	if (!vm->member.billed)
-		r->meters.at = METERS_STAND;
+		r->meters.at = HOST_METERS_STAND;
 	for (size_t i = 0; i < vm->n_rows; i++)
 		if (store_vm_add_usage(r, &vm->rows[i].row, vm->rows[i].class, vm->rows[i].tenant) < 0)
 			return -ENOMEM;
@@ -232,6 +229,7 @@ static void finish(struct host_vm *vm, int error, const char *why)
 	record->writing = 0;
 	record->out_of_memory = false;
 	if (vm->removed) {
+		host_meter_written(vm, error == 0);
 		host_vm_reap(vm);
 		return;
 	}
@@ -245,6 +243,7 @@ static void finish(struct host_vm *vm, int error, const char *why)
 		failed(vm, change, why);
 	else
 		succeeded(vm, change);
+	host_meter_written(vm, error == 0);
 	host_vm_release(vm);
 	host_fleet_settle(host);
 }
@@ -284,6 +283,7 @@ static void on_last_usage(int error, const char *why, void *userdata)
 
 	if (error < 0 && log_gate_open(&host->storage_gate, STORAGE_LINES, host_now(host), &dropped))
 		log_error("the last usage of a VM that ended cannot be recorded: %s", why ? why : strerror(-error));
+	host_meter_arrived(host);
 }
 
 /* What it used since its last write; it is written together with the deletion. */
@@ -294,6 +294,7 @@ static void put_usage(struct host_vm *vm)
 
 	if (vm->n_rows == 0)
 		return;
+	host_meter_expect(vm->host);
 	r = host_record_fill(vm, &record);
 	if (r >= 0) {
 		r = store_put(vm->host->store, &record, on_last_usage, vm->host);
@@ -312,104 +313,4 @@ void host_record_delete(struct host_vm *vm)
 	r = store_delete(vm->host->store, vm->uuid, on_deleted, vm->host);
 	if (r < 0)
 		on_deleted(r, NULL, vm->host);
-}
-
-/* ---- reading ---- */
-
-/* A job in flight has its whole time again: the guest's VMM could not report while the daemon was away. */
-static void restore_job(struct vm *core, const struct job *job, uint64_t now)
-{
-	job_start(&core->job, job->id, job->from, job->to, core->class->job_timeout, false, now);
-	core->job.uid = job->uid;
-}
-
-static void restore_core(struct vm *core, const struct store_vm *record, uint64_t now)
-{
-	core->boot = record->boot;
-	core->desired = record->desired;
-	core->desired_set = record->desired_set;
-	core->boot_removable = record->boot_removable;
-	core->notify = record->notify;
-	core->epoch = record->epoch;
-	core->last_job = record->last_job;
-	if (record->job.id != 0)
-		restore_job(core, &record->job, now);
-	if (!record->stopped)
-		vm_restore_grants(core, record->enabled, record->wanted);
-}
-
-static bool same_name(const char *a, const char *b)
-{
-	return a && b ? strcmp(a, b) == 0 : a == b;
-}
-
-/* The row that was open is of the class and tenant that were in force; what follows may be of others. */
-static int restore_row(struct host_vm *vm, struct store_vm *record)
-{
-	const struct fleet_assignment *now = &vm->decision.assignment;
-	struct fleet_saved *meters = &record->meters;
-	const char *tenant = now->tenant == FLEET_NO_TENANT ? NULL : vm->host->fleet.tenants[now->tenant].name;
-	int r;
-
-	if (meters->row.number == 0 || !record->class ||
-	    (same_name(record->class, now->class->name) && same_name(record->tenant, tenant)))
-		return 0;
-	r = host_meter_add_row(vm, &meters->row, record->class, record->tenant);
-	if (r < 0)
-		return r;
-	if (meters->last_row < meters->row.number)
-		meters->last_row = meters->row.number;
-	meters->row = (struct usage_row){0};
-	return 0;
-}
-
-/* Up to when it was billed, on this clock. What another boot of the host left open is the tenant's. */
-static void restore_time(struct store_vm *record, uint64_t now)
-{
-	if (record->other_boot || record->meters.at == METERS_STAND || record->meters.at > now)
-		record->meters.at = now;
-}
-
-static int restore(struct host_vm *vm, struct store_vm *record)
-{
-	struct host *host = vm->host;
-	uint64_t now = host_now(host);
-	bool alive = !record->stopped && peer_alive(record->pid, record->start_time);
-	int r;
-
-	vm->billed = !record->stopped && record->meters.at != METERS_STAND;
-	memcpy(vm->token, record->token, sizeof(vm->token));
-	vm->peer = (struct peer){.uid = record->uid, .pid = record->pid, .start_time = record->start_time};
-	vm->desired_uid = record->desired_uid;
-	vm->visible = true;
-	restore_core(vm->core, record, now);
-	restore_time(record, now);
-	r = restore_row(vm, record);
-	if (r >= 0)
-		r = host_vm_enter(vm, record, alive);
-	if (r >= 0 && vm->member.billed)
-		host_meter_arm(vm);
-	return r;
-}
-
-int host_record_restore(struct host *host, struct store_vm *record)
-{
-	const struct host_assigned assigned = {
-		.class = record->assigned_class, .tenant = record->assigned_tenant, .uid = record->assigned_uid};
-	uint64_t newest = record->job.id > record->last_job.id ? record->job.id : record->last_job.id;
-	struct host_vm *vm;
-	int r;
-
-	r = host_vm_new(&vm, host, record->uuid, record->name, record->possible, record->uid, &assigned);
-	if (r < 0)
-		return r;
-	r = restore(vm, record);
-	if (r < 0) {
-		host_vm_free(vm);
-		return r;
-	}
-	host_index_set_job(&host->index, vm, vm->core->job.id);
-	if (host->next_job <= newest)
-		host->next_job = newest + 1;
-	return 0;
 }

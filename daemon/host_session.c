@@ -29,6 +29,7 @@ struct host_session *host_session_free(struct host_session *s)
 	free(s);
 	return NULL;
 }
+
 static void session_unlink(struct host_session *s)
 {
 	struct host_session **places[] = {&s->vm->live, &s->vm->incoming, &s->vm->retired};

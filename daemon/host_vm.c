@@ -233,6 +233,8 @@ void host_vm_remove(struct host_vm *vm, const char *why)
 	host_vm_close_sessions(vm, why);
 	host_request_drop(vm, HOST_NO_SUCH_VM, "the VM has ended");
 	leave(vm);
+	if (vm->record.writing == 0)
+		host_meter_written(vm, false);
 	host_notice_drop(vm);
 	host_session_unwatch(vm);
 	if (!vm->record.out_of_memory)
