@@ -78,7 +78,7 @@ int json_table_fail(struct json_reader *reader, bool at_key, const char *format,
 		return -ENOMEM;
 	}
 	json_where(reader->text, reader->member, reader->depth, at_key, &line, &column);
-	if (!path || asprintf(&reader->error, "%s:%u:%u: %s%s%s", reader->file, line, column, path,
+	if (!path || asprintf(&reader->error, "%s:%u:%u: %s%s%s", reader->file, reader->line + line, column, path,
 			      reader->depth > 0 ? ": " : "", message) < 0) {
 		reader->error = NULL;
 		return -ENOMEM;
@@ -150,6 +150,14 @@ int json_read_u32(struct json_reader *reader, const struct json_row *row, json_t
 int json_read_u64(struct json_reader *reader, const struct json_row *row, json_t *value, void *to)
 {
 	return read_number(reader, row, value, to);
+}
+
+int json_read_i64(struct json_reader *reader, const struct json_row *row, json_t *value, void *to)
+{
+	if (!json_is_integer(value))
+		return json_table_expected(reader, value, "an integer");
+	*(int64_t *)to = json_integer_value(value);
+	return 0;
 }
 
 int json_read_bool(struct json_reader *reader, const struct json_row *row, json_t *value, void *to)
@@ -297,6 +305,9 @@ int json_table_read(struct json_reader *reader, const struct json_row *rows, jso
 		if (r < 0)
 			return r;
 	}
+	for (const struct json_row *row = rows; row->key; row++)
+		if (row->required && !json_object_get(object, row->key))
+			return json_table_fail(reader, false, "expected %s in it", row->key);
 	for (const struct json_row *row = rows; row->key; row++) {
 		member = 0;
 		json_object_foreach(object, key, value) {
@@ -367,8 +378,8 @@ int json_table_parse(struct json_reader *reader, size_t size, json_t **ret)
 	}
 	if (json_error_code(&error) == json_error_out_of_memory)
 		return -ENOMEM;
-	if (asprintf(&reader->error, "%s:%d:%d: %s", reader->file, error.line, error.column > 0 ? error.column : 1,
-		     error.text) < 0)
+	if (asprintf(&reader->error, "%s:%u:%d: %s", reader->file, reader->line + (unsigned)error.line,
+		     error.column > 0 ? error.column : 1, error.text) < 0)
 		reader->error = NULL;
 	return -EINVAL;
 }

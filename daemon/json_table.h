@@ -20,6 +20,7 @@
 struct json_reader {
 	const char *file;
 	const char *text; /* NUL-terminated */
+	unsigned line;    /* lines of the file before it */
 	void *userdata;
 	const char *key[JSON_TABLE_DEPTH]; /* the path of the value that is looked at (NULL: an array's element) ... */
 	size_t member[JSON_TABLE_DEPTH];   /* ... and its numbers, for json_where() */
@@ -36,6 +37,7 @@ struct json_row {
 	const char *words[2];                   /* that stand for false and true */
 	const char *(*check)(const char *text); /* of a text: what was expected, or NULL if it is that */
 	const struct json_row *rows;            /* of an object; ends with a NULL key */
+	bool required;
 };
 
 #define JSON_MEMBER(type, member) .offset = offsetof(type, member)
@@ -68,6 +70,7 @@ int json_read_u64(struct json_reader *reader, const struct json_row *row, json_t
 /* A number with decimals, or a string of one: exact, times `unit` (a power of ten) into a uint64_t; min and max are in
  * those units too. */
 int json_read_decimal(struct json_reader *reader, const struct json_row *row, json_t *value, void *to);
+int json_read_i64(struct json_reader *reader, const struct json_row *row, json_t *value, void *to); /* whatever it is */
 int json_read_bool(struct json_reader *reader, const struct json_row *row, json_t *value, void *to);
 /* A bool of two words. */
 int json_read_word(struct json_reader *reader, const struct json_row *row, json_t *value, void *to);

@@ -87,7 +87,8 @@ static const struct json_row burst_rows[] = {
 	 .read = json_read_u64,
 	 JSON_MEMBER(struct class_burst, cap),
 	 .max = CREDIT_SECONDS,
-	 .unit = NSEC_PER_SEC},
+	 .unit = NSEC_PER_SEC,
+	 .required = true},
 	{.key = "initial_seconds",
 	 .read = json_read_u64,
 	 JSON_MEMBER(struct class_burst, initial),
@@ -108,8 +109,6 @@ static int read_burst(struct json_reader *reader, const struct json_row *row, js
 
 	if (r < 0)
 		return r;
-	if (!json_object_get(value, "cap_seconds"))
-		return json_table_fail(reader, false, "expected cap_seconds in it");
 	if (!json_object_get(value, "resume_seconds"))
 		burst->resume = burst->cap / 10;
 	burst->metered = true;

@@ -100,8 +100,8 @@ static void expect_class(const char *expected, const char *name, const char *uui
 {
 	struct policy_decision d = decide(name, uuid, uid, NULL, NULL);
 
-	ck_assert_msg(strcmp(d.assignment.class->name, expected) == 0, "%s: %s, not %s", name,
-		      d.assignment.class->name, expected);
+	ck_assert_msg(strcmp(d.assignment.class->name, expected) == 0, "%s: %s, not %s", name, d.assignment.class->name,
+		      expected);
 }
 
 /* ---- what is right ---- */
@@ -425,7 +425,8 @@ static const struct {
 	/* classes */
 	{GOLD "3}}", NULL, "a:1:22: classes.gold: expected an object, not 3"},
 	{GOLD "{\"minimum\": 3}}}", NULL,
-	 "a:1:23: classes.gold.minimum: unknown key; expected one of guaranteed, limit, priority, burst, plugs, cpu_on, "
+	 "a:1:23: classes.gold.minimum: unknown key; expected one of guaranteed, limit, priority, burst, plugs, "
+	 "cpu_on, "
 	 "refusal, retry_seconds, verdicts, on_timeout, observe, bill_paused, ask_timeout_ms, job_timeout_seconds, "
 	 "price"},
 	{GOLD "{\"limit\": 513}}}", NULL, "a:1:32: classes.gold.limit: expected an integer from 1 to 512, not 513"},
@@ -492,7 +493,8 @@ static const struct {
 	 "a:1:51: rules[0].match.uuid: expected a UUID, not \"web1\""},
 	{"{\"rules\": [{\"class\": \"default\"},\n[[\"}]\", {}], 1],\n {\"class\": \"default\", \"uid\": 1}]}", NULL,
 	 "a:2:1: rules[1]: expected an object, not an array"},
-	{"{\"rules\": [{\"class\": \"default\", \"match\": {\"name\": \"]},[\"}},\n {\"class\": \"default\", \"uid\": 1}]}",
+	{"{\"rules\": [{\"class\": \"default\", \"match\": {\"name\": \"]},[\"}},\n {\"class\": \"default\", \"uid\": "
+	 "1}]}",
 	 NULL, "a:2:23: rules[1].uid: unknown key; expected one of match, class, tenant"},
 };
 
@@ -526,7 +528,8 @@ START_TEST(damaged_texts_are_survived)
 	static const char text[] =
 		"{\"classes\": {\"a\": {\"limit\": 3, \"burst\": {\"cap_seconds\": 1}, \"price\": {\"burst\": 0.5}}},"
 		" \"tenants\": {\"t\": {\"quota\": 3}}, \"host\": {\"capacity\": {\"overcommit\": 1.5}},"
-		" \"rules\": [{\"match\": {\"uid\": 1}, \"class\": \"a\"}, {\"tenant\": \"t\"}], \"default_class\": \"a\"}";
+		" \"rules\": [{\"match\": {\"uid\": 1}, \"class\": \"a\"}, {\"tenant\": \"t\"}], \"default_class\": "
+		"\"a\"}";
 	static const char replacements[] = "{}[]\",:\\ x\n1.-";
 	char changed[sizeof(text)];
 
