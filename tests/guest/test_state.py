@@ -8,6 +8,7 @@ import time
 import pytest
 
 from cpupolicy_test import paths
+from cpupolicy_test.daemon import default_class
 from cpupolicy_test.guest import CPU_ON, DENIED, SUCCESS
 from cpupolicy_test.wait import never, wait_for
 
@@ -129,7 +130,7 @@ def test_snapshot_with_less_than_granted_now(lab, host, disk):
 
 
 def test_snapshot_while_a_call_waits(lab, make_host, disk):
-    host = make_host({"default": {"verdicts": "ask", "ask_timeout_ms": 60000}})
+    host = make_host(policy=default_class(verdicts="ask", ask_timeout_ms=60000))
     machine = lab.psci(host, extra=with_disk(disk))
     guest = machine.guest
     entry = guest.entry()
@@ -204,7 +205,7 @@ def test_migration_while_the_daemon_restarts(lab, host, directory):
 # ---- jobs ----
 
 def test_pause_stops_the_deadline(lab, make_host):
-    host = make_host({"default": {"job_timeout_seconds": 2}})
+    host = make_host(policy=default_class(job_timeout_seconds=2))
     machine = lab.psci(host, firmware=True, smp="cpus=2,maxcpus=4")
     machine.qmp.execute("stop")
     host.wait_prop("psci", "State", "paused")
@@ -218,7 +219,7 @@ def test_pause_stops_the_deadline(lab, make_host):
 
 
 def test_guest_that_does_not_answer(lab, make_host):
-    host = make_host({"default": {"job_timeout_seconds": 1}})
+    host = make_host(policy=default_class(job_timeout_seconds=1))
     machine = lab.psci(host, firmware=True, smp="cpus=2,maxcpus=4")
     job = host.resize("psci", 3)
     assert host.job_result("psci", job)["result"] == "timeout"

@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from cpupolicy_test import paths, wire
+from cpupolicy_test.daemon import default_class
 from cpupolicy_test.process import Process
 from cpupolicy_test.vmm_process import VmmProcess
 from cpupolicy_test.wait import wait_for
@@ -128,7 +129,7 @@ def test_set_partial(host):
 
 
 def test_set_job_timeout(make_host):
-    host = make_host({"default": {"job_timeout_seconds": 1}})
+    host = make_host(policy=default_class(job_timeout_seconds=1))
     host.vmm("web", possible=6, boot=4)
     assert host.cpuctl("set", "web", "5", check=False).returncode == TIMEOUT
 
