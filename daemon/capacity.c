@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 
 /*
- * The kernel tells nobody when an effective cpuset changes. It tells of writes to a file, so the files that it is computed
- * from are watched; and of CPUs that come and go, by an event of the device. It computes the new set after that event, at
- * times: so it is looked at a second time a little later.
+ * The kernel tells nobody when an effective cpuset changes. It tells of writes to a file, so the files that it is
+ * computed from are watched; and of CPUs that come and go, by an event of the device. It computes the new set after
+ * that event, at times: so it is looked at a second time a little later.
  */
 
 #include "daemon/capacity.h"
@@ -255,8 +255,8 @@ static void on_uevent(int fd, unsigned events, void *userdata)
 	look(c);
 }
 
-/* "online@/devices/system/cpu/cpu1" and "offline@..." wake us, the events of other devices do not, but for a few that begin
- * alike. */
+/* "online@/devices/system/cpu/cpu1" and "offline@..." wake us, the events of other devices do not, but for a few that
+ * begin alike. */
 static int filter_uevents(int fd)
 {
 	static struct sock_filter code[] = {

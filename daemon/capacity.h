@@ -3,10 +3,10 @@
 #define CPUPOLICYD_CAPACITY_H
 
 /*
- * How many of the host's CPUs there are for VMs, as the kernel reports it: the effective cpuset of the daemon's cgroup (of
- * the nearest one above it that has a cpuset), else the CPUs that the daemon may be scheduled on. Changes are noticed
- * where the kernel tells of them: CPUs that go on- or offline, and writes to the cpusets from the daemon's cgroup up. No
- * wake-ups beside these.
+ * How many of the host's CPUs there are for VMs, as the kernel reports it: the effective cpuset of the daemon's cgroup
+ * (of the nearest one above it that has a cpuset), else the CPUs that the daemon may be scheduled on. Changes are
+ * noticed where the kernel tells of them: CPUs that go on- or offline, and writes to the cpusets from the daemon's
+ * cgroup up. No wake-ups beside these.
  */
 
 #include <stdint.h>
@@ -19,8 +19,8 @@ struct capacity;
 typedef void (*capacity_fn)(uint32_t cpus, void *userdata);
 
 /*
- * `root` stands before /proc and /sys/fs/cgroup: "" in the daemon. What cannot be watched is not an error: it is noticed at
- * the next capacity_reread().
+ * `root` stands before /proc and /sys/fs/cgroup: "" in the daemon. What cannot be watched is not an error: it is
+ * noticed at the next capacity_reread().
  */
 int capacity_new(struct capacity **ret, struct loop *loop, const char *root, capacity_fn fn, void *userdata);
 struct capacity *capacity_free(struct capacity *capacity);

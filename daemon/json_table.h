@@ -3,9 +3,9 @@
 #define CPUPOLICYD_JSON_TABLE_H
 
 /*
- * JSON read strictly by tables: each key is one row, which says where its value goes and what it may be. Reading, bounds
- * and the text of an error all come from that row. An unknown key, a wrong type, a value out of range is an error that
- * names file, line, column, the key's path and what was expected.
+ * JSON read strictly by tables: each key is one row, which says where its value goes and what it may be. Reading,
+ * bounds and the text of an error all come from that row. An unknown key, a wrong type, a value out of range is an
+ * error that names file, line, column, the key's path and what was expected.
  */
 
 #include <jansson.h>
@@ -55,8 +55,8 @@ const struct json_row *json_table_find(const struct json_row *rows, const char *
 /* Enters a member of the value that is looked at (`key` NULL: an element), and leaves it. */
 void json_table_push(struct json_reader *reader, const char *key, size_t member);
 void json_table_pop(struct json_reader *reader);
-/* Enters the member of `object` (what is looked at) that has this key, and returns it; NULL: there is none, and nothing is
- * entered. */
+/* Enters the member of `object` (what is looked at) that has this key, and returns it; NULL: there is none, and nothing
+ * is entered. */
 json_t *json_table_enter(struct json_reader *reader, json_t *object, const char *key);
 /* -EINVAL, with the error at the value that is looked at, or at its key. */
 int json_table_fail(struct json_reader *reader, bool at_key, const char *format, ...)

@@ -27,9 +27,9 @@ struct policy_source {
 };
 
 /*
- * The files "*.json" of `directory`, in the byte order of their names. A missing directory means the built-in class alone.
- * -EINVAL: the policy is not as it should be. On failure *ret_error is a message to print and free, or NULL if there is no
- * memory for one.
+ * The files "*.json" of `directory`, in the byte order of their names. A missing directory means the built-in class
+ * alone. -EINVAL: the policy is not as it should be. On failure *ret_error is a message to print and free, or NULL if
+ * there is no memory for one.
  */
 int policy_load(struct policy **ret, const char *directory, char **ret_error);
 /* The same of texts that somebody else has read, in this order. They are copied. */
@@ -44,7 +44,7 @@ const struct service_class *policy_classes(const struct policy *policy, size_t *
 const struct fleet_tenant *policy_tenants(const struct policy *policy, uint32_t *ret_n);
 const struct service_class *policy_class(const struct policy *policy, const char *name); /* NULL: none of that name */
 uint32_t policy_tenant(const struct policy *policy, const char *name);                   /* FLEET_NO_TENANT */
-bool policy_observe(const struct policy *policy); /* the whole host */
+bool policy_observe(const struct policy *policy);                                        /* the whole host */
 
 /* ---- capacity ---- */
 

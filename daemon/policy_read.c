@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 
 /*
- * From texts to a policy, in two rounds over all files: first what has names, then what refers to them. Each key is one row
- * of a table; docs/man/cpupolicy.policy.5 has the same rows in prose.
+ * From texts to a policy, in two rounds over all files: first what has names, then what refers to them. Each key is one
+ * row of a table; docs/man/cpupolicy.policy.5 has the same rows in prose.
  */
 
 #include <string.h>

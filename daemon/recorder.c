@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 
 /*
- * Two buffers: lines go into one while the thread writes the other. The thread is woken at the end of a turn of the loop,
- * not by each line. Under `mutex`: filling, closing, error; `writing` is the thread's.
+ * Two buffers: lines go into one while the thread writes the other. The thread is woken at the end of a turn of the
+ * loop, not by each line. Under `mutex`: filling, closing, error; `writing` is the thread's.
  */
 
 #include "daemon/recorder.h"

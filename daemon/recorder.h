@@ -3,8 +3,8 @@
 #define CPUPOLICYD_RECORDER_H
 
 /*
- * Writes what happens to the fleet, from the start of the daemon on, for `cpuctl simulate`; recording.h says what the lines
- * are and reads them. Each function here writes one line.
+ * Writes what happens to the fleet, from the start of the daemon on, for `cpuctl simulate`; recording.h says what the
+ * lines are and reads them. Each function here writes one line.
  *
  * An event costs its text in memory and no allocation; a thread writes the file. What the disk does not take in time is
  * not waited for: when the buffer is full, or a write fails, the recording ends with the last whole line, and says so.
@@ -24,8 +24,8 @@ struct recorder;
 /* The recording ended by itself. Runs on the loop, once. */
 typedef void (*recorder_ended_fn)(int error, const char *why, void *userdata);
 
-/* Makes a new file in `directory`, "cpupolicyd-20260131T235959Z-PID.jsonl", mode 0600. On failure *ret_error is a message to
- * print and free, or NULL if there is no memory for one. */
+/* Makes a new file in `directory`, "cpupolicyd-20260131T235959Z-PID.jsonl", mode 0600. On failure *ret_error is a
+ * message to print and free, or NULL if there is no memory for one. */
 int recorder_open(struct recorder **ret, struct loop *loop, const char *directory, recorder_ended_fn fn, void *userdata,
 		  char **ret_error);
 /* Writes what is buffered first. NULL is accepted, NULL is returned. Not from its callback. */

@@ -3,11 +3,11 @@
 #define CPUPOLICYD_RECORDING_H
 
 /*
- * The log of what happened to a fleet, as lines of JSON: pure, both ways. recorder.h writes such logs, `cpuctl simulate` reads
- * them. docs/man/cpupolicy.recording.5 has the format.
+ * The log of what happened to a fleet, as lines of JSON: pure, both ways. recorder.h writes such logs, `cpuctl
+ * simulate` reads them. docs/man/cpupolicy.recording.5 has the format.
  *
- * The first line is the header. Each other one says when (`at`, ns of the fleet's clock), what (`do`) and, where it is about
- * one, which VM. Who applies the lines in their order to a fleet gets the same answers and states as the daemon.
+ * The first line is the header. Each other one says when (`at`, ns of the fleet's clock), what (`do`) and, where it is
+ * about one, which VM. Who applies the lines in their order to a fleet gets the same answers and states as the daemon.
  */
 
 #include <stdbool.h>
@@ -20,7 +20,6 @@
 
 #define RECORDING_VERSION  1u
 #define RECORDING_LINE_MAX (64u << 20) /* bytes: a header with a policy as large as can be */
-#define RECORDING_EVENT_MAX 32768u     /* of every line but the header and reloads */
 
 enum recording_kind {
 	RECORDING_HEADER,
@@ -77,8 +76,8 @@ struct recording_text {
 /* 0, or -ENOSPC. As the functions of recorder.h. */
 int recording_write_header(struct recording_text *text, const struct fleet *fleet, const struct policy *policy,
 			   uint32_t cpus);
-int recording_write_add(struct recording_text *text, const struct fleet_vm *member, const struct policy_subject *subject,
-			const struct store_vm *record, bool alive, uint64_t now);
+int recording_write_add(struct recording_text *text, const struct fleet_vm *member,
+			const struct policy_subject *subject, const struct store_vm *record, bool alive, uint64_t now);
 int recording_write_reshape(struct recording_text *text, const struct fleet_vm *member, uint64_t now);
 int recording_write_subject(struct recording_text *text, const struct fleet_vm *member,
 			    const struct policy_subject *subject, uint64_t now);
@@ -136,9 +135,9 @@ struct recording_line {
 };
 
 /*
- * One line of `size` bytes, without its newline. -EINVAL: it is not one. On failure *ret_error names the file, the line's
- * number and what was expected, or is NULL if there is no memory for it. Whether what it says is possible for that fleet
- * (a vCPU's number, a VM that is there) is the caller's to check.
+ * One line of `size` bytes, without its newline. -EINVAL: it is not one. On failure *ret_error names the file, the
+ * line's number and what was expected, or is NULL if there is no memory for it. Whether what it says is possible for
+ * that fleet (a vCPU's number, a VM that is there) is the caller's to check.
  */
 int recording_read(struct recording_line *ret, const char *line, size_t size, const char *file, unsigned number,
 		   char **ret_error);

@@ -3,8 +3,8 @@
 /*
  * Two threads. The loop's thread queues requests and runs their callbacks; the writer takes the whole queue at a time,
  * writes it as one transaction and hands it back with the outcome. Under `mutex`: queue, index, done, closing. After
- * store_open() only the writer uses the database, but for loading, which runs while nothing is queued. Queries and backups
- * have a thread of their own, so that a long one delays no write: see store_reader.h.
+ * store_open() only the writer uses the database, but for loading, which runs while nothing is queued. Queries and
+ * backups have a thread of their own, so that a long one delays no write: see store_reader.h.
  */
 
 #include "daemon/store.h"

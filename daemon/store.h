@@ -33,8 +33,8 @@ struct store_host {
  * to print and free, or NULL if there is no memory for one.
  */
 int store_open(struct store **ret, struct loop *loop, const char *directory, char **ret_error);
-/* Finishes what was queued to be written, abandons queries and backups; callbacks that have not run are dropped. Not from
- * a callback. */
+/* Finishes what was queued to be written, abandons queries and backups; callbacks that have not run are dropped. Not
+ * from a callback. */
 struct store *store_close(struct store *store);
 
 /* Every record in order of UUID; for start-up, before anything is queued. fn returns < 0 to stop; the record is cleared
@@ -60,8 +60,8 @@ int store_put_host(struct store *store, const struct store_host *host, store_don
 /* ---- usage ---- */
 
 struct store_usage_filter {
-	uint64_t since; /* wall clock, ns: rows that begin then or later ... */
-	uint64_t until; /* ... and before this; UINT64_MAX: all */
+	uint64_t since;      /* wall clock, ns: rows that begin then or later ... */
+	uint64_t until;      /* ... and before this; UINT64_MAX: all */
 	const char *tenant;  /* NULL: all; "": those without one */
 	const uint8_t *uuid; /* NULL: all VMs */
 	bool totals;         /* one row for each VM, class and tenant, instead of each hour's */
@@ -69,22 +69,23 @@ struct store_usage_filter {
 
 struct store_usage_row {
 	uint8_t uuid[CPUPOLICY_UUID_SIZE];
-	const char *name;   /* of the VM, then; of a total: the last */
+	const char *name; /* of the VM, then; under another one it has another total */
 	const char *class;
-	const char *tenant; /* NULL: none */
-	struct usage_row row; /* of a total: the first begin, the last end, the sums; number is how many rows */
+	const char *tenant;   /* NULL: none */
+	struct usage_row row; /* of a total: the first begin, the last end, the sums; `number` is how many rows */
 };
 
 #define STORE_USAGE_BATCH 512u
 
 /*
- * Part of the answer, on the loop: at most STORE_USAGE_BATCH rows, valid during the call. `error` as in store_done_fn; then
- * there are none, and it is the last. < 0: the caller wants no more, that was the last.
+ * Part of the answer, on the loop: at most STORE_USAGE_BATCH rows, valid during the call. `error` as in store_done_fn;
+ * then there are none, and it is the last. < 0: the caller wants no more, that was the last.
  */
 typedef int (*store_usage_fn)(const struct store_usage_row *rows, size_t n, bool last, int error, const char *why,
 			      void *userdata);
-/* The rows that are durable when the query begins, in order of begin, UUID and number; totals in order of tenant, name, UUID
- * and class. -EOVERFLOW: a total exceeds 2^63 vCPU-ns. -ENOMEM, or 0: `fn` runs, until `last`. The filter is copied. */
+/* The rows that are durable when the query begins, in order of begin, UUID and number; totals in order of tenant, name,
+ * UUID and class. -EOVERFLOW: a total exceeds 2^63 vCPU-ns. -ENOMEM, or 0: `fn` runs, until `last`. The filter is
+ * copied. */
 int store_usage_query(struct store *store, const struct store_usage_filter *filter, store_usage_fn fn, void *userdata);
 
 /* ---- backup ---- */

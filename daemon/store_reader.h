@@ -3,9 +3,9 @@
 #define CPUPOLICYD_STORE_READER_H
 
 /*
- * A second thread of the store, for what only reads and may take long. Each task has a connection to the database of its
- * own, so that it sees one state of it from begin to end and no write waits for it. Tasks run one after the other; the
- * thread is started with the first.
+ * A second thread of the store, for what only reads and may take long. Each task has a connection to the database of
+ * its own, so that it sees one state of it from begin to end and no write waits for it. Tasks run one after the other;
+ * the thread is started with the first.
  */
 
 #include <sqlite3.h>
@@ -16,7 +16,7 @@
 struct store_reader;
 
 enum store_task_state {
-	STORE_TASK_GOES_ON, /* the next step */
+	STORE_TASK_GOES_ON,  /* the next step */
 	STORE_TASK_DELIVERS, /* first the loop takes what there is */
 };
 
@@ -39,8 +39,8 @@ struct store_reader *store_reader_free(struct store_reader *reader);
 /* On the loop: takes the task over, on success only. */
 int store_reader_start(struct store_reader *reader, struct store_task *task);
 
-/* For tasks, on the thread: a connection that reads, in a transaction. A SQLite result code; *ret is to be closed on failure
- * too. */
+/* For tasks, on the thread: a connection that reads, in a transaction. A SQLite result code; *ret is to be closed on
+ * failure too. */
 int store_reader_open(struct store_reader *reader, sqlite3 **ret);
 const char *store_reader_directory(const struct store_reader *reader);
 

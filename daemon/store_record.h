@@ -2,7 +2,8 @@
 #ifndef CPUPOLICYD_STORE_RECORD_H
 #define CPUPOLICYD_STORE_RECORD_H
 
-/* Records as rows of the tables `vm`, `usage` and `host`, and back. Writing and reading a VM use one table of columns. */
+/* Records as rows of the tables `vm`, `usage` and `host`, and back. Writing and reading a VM use one table of columns.
+ * */
 
 #include <sqlite3.h>
 
@@ -17,7 +18,8 @@ struct store_record_sql {
 int store_record_prepare(sqlite3 *db, struct store_record_sql *ret);
 void store_record_finalize(struct store_record_sql *sql);
 
-/* SQLite result codes; each is to run within a transaction. `boot_id`: of this boot of the host, "" if it cannot be known. */
+/* SQLite result codes; each is to run within a transaction. `boot_id`: of this boot of the host, "" if it cannot be
+ * known. */
 int store_record_put(const struct store_record_sql *sql, const struct store_vm *vm, const char *boot_id);
 /* Its usage rows alone: those that ended, and the one that is open. */
 int store_record_put_usage(const struct store_record_sql *sql, const struct store_vm *vm);

@@ -50,7 +50,8 @@ struct store_vm {
 	char *class;               /* in force, whoever decided it: that of the open row */
 	char *tenant;              /* the same; NULL: none */
 	bool other_boot;           /* loaded: the host was started again since, so meters.at is of another clock */
-	struct store_usage *usage; /* rows that ended and are not known to be durable; written with this. Loaded: none */
+	struct store_usage
+		*usage; /* rows that ended and are not known to be durable; written with this. Loaded: none */
 	size_t n_usage;
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 
-/* A small host is recorded, and another one made of the recording alone: they must not differ. And what becomes of lines that
- * are damaged, and of recordings that the disk does not take. */
+/* A small host is recorded, and another one made of the recording alone: they must not differ. And what becomes of
+ * lines that are damaged, and of recordings that the disk does not take. */
 
 #include <check.h>
 #include <dirent.h>
