@@ -22,6 +22,7 @@
 #include "daemon/log.h"
 #include "daemon/loop.h"
 #include "daemon/session.h"
+#include "daemon/util.h"
 #include "fuzz.h"
 #include "proto/message.h"
 #include "proto/page.h"
@@ -45,6 +46,9 @@ enum command {
 	FORGET,   /* VM */
 	DISK,     /* 1 slow, 2 full */
 	TURN,
+	ASSIGN, /* VM, class, tenant */
+	MODE,   /* 1 drain, else freeze; 2 on */
+	IMPORT, /* VM, balance */
 	COMMANDS,
 };
 
@@ -263,6 +267,16 @@ static uint64_t enabled_on(const struct connection *c)
 	return enabled;
 }
 
+/* No more is lent than there is, and what is held beyond that is overdue. */
+static void check_host(void)
+{
+	struct host_view view;
+
+	host_view(f.host, &view);
+	must(view.sums.allowed <= view.capacity || view.sums.allowed == view.sums.guaranteed || view.frozen);
+	must(view.sums.held <= view.sums.allowed + view.sums.overdue);
+}
+
 static void check_promises(void)
 {
 	unsigned holders[VMS] = {0};
@@ -277,6 +291,7 @@ static void check_promises(void)
 	}
 	for (int vm = 0; vm < VMS; vm++)
 		must(holders[vm] <= 1);
+	check_host();
 }
 
 static void quit(void *userdata)
@@ -444,6 +459,27 @@ static void on_answer(enum host_error error, const char *message, uint64_t job, 
 	must((error == HOST_OK) == !message);
 }
 
+static void do_assign(const char *name)
+{
+	static const char *const classes[] = {NULL, "", "small", "large", "credit", "nobody"};
+	static const char *const tenants[] = {NULL, "", "tiny", "nobody"};
+	const char *class = classes[take() % ARRAY_SIZE(classes)];
+
+	host_assign(f.host, name, class, tenants[take() % ARRAY_SIZE(tenants)], 500, on_answer, NULL);
+}
+
+static void do_import(const char *name)
+{
+	struct host_transfer transfer;
+
+	if (host_export(f.host, name, &transfer) != HOST_OK)
+		return;
+	transfer.credit = true;
+	transfer.balance = (int64_t)(int8_t)take() * 1000000000;
+	transfer.spent = transfer.balance <= 0;
+	host_import(f.host, name, &transfer, 500, on_answer, NULL);
+}
+
 static void do_client(enum command command)
 {
 	static const char *const names[] = {"vm0", "vm1", "01010101-0101-0101-0101-010101010101", "nobody"};
@@ -452,8 +488,23 @@ static void do_client(enum command command)
 	f.only_asked = false;
 	if (command == FORGET)
 		host_forget(f.host, name, 500, on_answer, NULL);
+	else if (command == ASSIGN)
+		do_assign(name);
+	else if (command == IMPORT)
+		do_import(name);
 	else
 		host_resize(f.host, name, take() % (POSSIBLE + 2), 500, on_answer, NULL);
+}
+
+static void do_mode(void)
+{
+	uint8_t how = take();
+
+	f.only_asked = false;
+	if (how & 1)
+		host_drain(f.host, how & 2, 500, on_answer, NULL);
+	else
+		host_freeze(f.host, how & 2, 500, on_answer, NULL);
 }
 
 static void do_disk(void)
@@ -491,10 +542,15 @@ static void run_command(void)
 		break;
 	case RESIZE:
 	case FORGET:
+	case ASSIGN:
+	case IMPORT:
 		do_client(command);
 		break;
 	case DISK:
 		do_disk();
+		break;
+	case MODE:
+		do_mode();
 		break;
 	case TURN:
 	case COMMANDS:
@@ -507,18 +563,22 @@ static void run_command(void)
 
 static void set_options(uint8_t options)
 {
-	char text[512], *error = NULL;
+	char common[128], text[1024], *error = NULL;
 	const struct policy_source source = {.file = (char *)"options", .text = text};
 
 	f.config->messages = (struct rate_limit){.per_second = options & OPTION_MESSAGE_RATE ? 1 : 0, .burst = 8};
 	f.observe = options & OPTION_OBSERVE;
-	snprintf(text, sizeof(text),
-		 "{\"classes\": {\"default\": {\"verdicts\": \"%s\", \"observe\": %s%s, \"guaranteed\": %d, \"limit\": "
-		 "%d}}%s}",
+	snprintf(common, sizeof(common), "\"verdicts\": \"%s\", \"observe\": %s%s",
 		 options & OPTION_ASK ? "ask" : "page", f.observe ? "true" : "false",
-		 options & OPTION_CPU_ON_RATE ? ", \"cpu_on\": {\"per_second\": 1, \"burst\": 2}" : "",
-		 options & OPTION_BOUNDS ? 2 : 1, options & OPTION_BOUNDS ? 4 : (int)CPUPOLICY_MAX_VCPUS,
-		 options & OPTION_CAPACITY ? ", \"host\": {\"capacity\": 6}" : "");
+		 options & OPTION_CPU_ON_RATE ? ", \"cpu_on\": {\"per_second\": 1, \"burst\": 2}" : "");
+	snprintf(text, sizeof(text),
+		 "{\"classes\": {\"default\": {%s, \"guaranteed\": %d, \"limit\": %d},"
+		 " \"small\": {%s, \"limit\": 3}, \"large\": {%s, \"guaranteed\": 4, \"priority\": 9, \"refusal\": "
+		 "\"revoke\"},"
+		 " \"credit\": {%s, \"guaranteed\": 2, \"burst\": {\"cap_seconds\": 60}}},"
+		 " \"tenants\": {\"tiny\": {\"quota\": 3}}%s}",
+		 common, options & OPTION_BOUNDS ? 2 : 1, options & OPTION_BOUNDS ? 4 : (int)CPUPOLICY_MAX_VCPUS,
+		 common, common, common, options & OPTION_CAPACITY ? ", \"host\": {\"capacity\": 6}" : "");
 	must(policy_parse(&f.policy, &source, 1, &error) == 0);
 }
 

@@ -8,7 +8,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "daemon/host_private.h"
 #include "daemon/util.h"
+#include "daemon/wallclock.h"
 #include "tests/unit/rig.h"
 
 static struct rig rig;
@@ -663,6 +665,55 @@ START_TEST(usage_of_a_vm_that_starts_anew_as_another_machine)
 }
 END_TEST
 
+/* The time of the next round comes at once. */
+static void round_of_checkpoints(void)
+{
+	uint64_t rounds = host_counters(rig.host)->checkpoints;
+
+	ck_assert_uint_ne(rig.host->meter.armed, UINT64_MAX);
+	loop_timer_set(rig.host->meter.timer, 0);
+	rig_until(&rig, host_counters(rig.host)->checkpoints == rounds + 1 && !rig.host->meter.in_round);
+}
+
+START_TEST(checkpoints_while_something_is_billed)
+{
+	struct vmm v[70]; /* more than a turn takes */
+	uint64_t writes;
+
+	rig.config->max_vms = 100;
+	start("{\"classes\": {\"default\": {\"bill_paused\": false}}}");
+	ck_assert_uint_eq(rig.host->meter.armed, UINT64_MAX);
+	for (unsigned i = 0; i < ARRAY_SIZE(v); i++)
+		vmm_start(&v[i], &rig, (uint8_t)(i + 1));
+	ck_assert_uint_ge(rig.host->meter.armed, rig_clock());
+	writes = host_counters(rig.host)->writes;
+	round_of_checkpoints();
+	rig_until(&rig, host_counters(rig.host)->writes == writes + ARRAY_SIZE(v));
+	/* then each minute */
+	ck_assert_uint_gt(rig.host->meter.armed, rig_clock() + 50 * NSEC_PER_SEC);
+	for (unsigned i = 0; i < ARRAY_SIZE(v); i++)
+		vmm_run_state(&v[i], CPUPOLICY_RUN_PAUSED);
+	rig_until(&rig, host_counters(rig.host)->writes == writes + 2 * ARRAY_SIZE(v));
+	/* the last round finds nothing, and there is no other */
+	round_of_checkpoints();
+	ck_assert_uint_eq(rig.host->meter.armed, UINT64_MAX);
+	vmm_run_state(&v[0], CPUPOLICY_RUN_RUNNING);
+	ck_assert_uint_ne(rig.host->meter.armed, UINT64_MAX);
+	for (unsigned i = 0; i < ARRAY_SIZE(v); i++)
+		vmm_close(&v[i]);
+}
+END_TEST
+
+START_TEST(wall_clock_is_a_pair)
+{
+	struct usage_clock a = wallclock_now(), b = wallclock_now();
+
+	ck_assert_uint_ge(b.boot, a.boot);
+	ck_assert_uint_le(b.boot, rig_clock());
+	ck_assert_uint_gt(a.real, UINT64_C(1700000000) * NSEC_PER_SEC);
+}
+END_TEST
+
 /* ---- the rest ---- */
 
 START_TEST(backup_of_the_records)
@@ -741,6 +792,8 @@ int main(void)
 	tcase_add_test(tc, usage_goes_by_class_and_tenant);
 	tcase_add_test(tc, usage_of_a_class_that_changed_while_the_daemon_was_away);
 	tcase_add_test(tc, usage_of_a_vm_that_starts_anew_as_another_machine);
+	tcase_add_test(tc, checkpoints_while_something_is_billed);
+	tcase_add_test(tc, wall_clock_is_a_pair);
 	tcase_add_test(tc, backup_of_the_records);
 	tcase_add_test(tc, counters_count);
 	suite_add_tcase(s, tc);
