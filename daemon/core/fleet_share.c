@@ -8,13 +8,25 @@
 /* Each round takes back what was granted and not shown yet, or grants for good: two do, unless both happen. */
 #define ROUNDS_MAX 16
 
+/* Boot vCPUs that the VMM does not permit to take back will be given back as little as those that a guest refuses; of
+ * those within its guarantee nobody asks. */
+static uint32_t fixed_boot(const struct vm *vm, uint32_t within)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; !vm->boot_removable && i < vm->boot; i++)
+		n += plug_is_wanted(&vm->vcpus[i]);
+	return n > within ? n - within : 0;
+}
+
 struct ledger_demand fleet_demand(const struct fleet_vm *m)
 {
 	const struct vm *vm = m->core;
+	struct ledger_demand d;
 
 	if (vm->link == VM_STOPPED)
 		return (struct ledger_demand){0};
-	return (struct ledger_demand){
+	d = (struct ledger_demand){
 		.running = true,
 		.may_burst = fleet_may_burst(m),
 		.guaranteed = fleet_guaranteed(m),
@@ -22,6 +34,8 @@ struct ledger_demand fleet_demand(const struct fleet_vm *m)
 		.held = plug_count_enabled(vm),
 		.overdue = plug_count_overdue(vm),
 	};
+	d.overdue += fixed_boot(vm, d.demand < d.guaranteed ? d.demand : d.guaranteed);
+	return d;
 }
 
 /* What keeps the VM below what was asked for. */

@@ -34,7 +34,7 @@ struct ledger_demand {
 	uint32_t guaranteed; /* what its class guarantees it, at most its possible vCPUs */
 	uint32_t demand;     /* what it wants: desired within its limit; at least 1 */
 	uint32_t held;       /* what its guest has or is about to get: enabled, asked back or not, durable or not */
-	uint32_t overdue;    /* of those, asked back and refused or ignored */
+	uint32_t overdue;    /* of those, what will not be given back: refused, ignored, not to be taken */
 };
 
 struct ledger_share {

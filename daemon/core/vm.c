@@ -164,6 +164,7 @@ unsigned vm_lost(struct vm *vm, bool gone, uint64_t now)
 	p.effects |= VM_EFFECT_CHANGED;
 	vm->link = gone ? VM_STOPPED : VM_DISCONNECTED;
 	if (gone) {
+		vm->rate_waits = false;
 		for (uint32_t i = 0; i < vm->possible; i++) {
 			vm->vcpus[i].flags = 0;
 			vm->vcpus[i].answer = VCPU_ANSWER_NONE;

@@ -188,7 +188,7 @@ enum vm_refusal vm_resize(struct vm *vm, uint32_t count, uint64_t id, uint64_t n
 
 /* ---- policy ---- */
 
-/* Of another class, or observed or not: limits, verdicts and rates are those from here on. */
+/* Of another class, or observed or not: limits, verdicts and rates are those from here on. Nothing is granted by it. */
 unsigned vm_set_class(struct vm *vm, const struct service_class *class, bool observe, uint64_t now);
 /* How many vCPUs there is room for: grants or asks back as many as that changes the target by. */
 unsigned vm_set_allowance(struct vm *vm, uint32_t allowance, uint64_t now);

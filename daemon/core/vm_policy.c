@@ -40,7 +40,7 @@ unsigned vm_set_class(struct vm *vm, const struct service_class *class, bool obs
 	bool other_rate = !same_rate(&vm->class->cpu_on, &class->cpu_on);
 	bool other_plugs =
 		vm->class->plugs.per_minute != class->plugs.per_minute || vm->class->plugs.burst != class->plugs.burst;
-	bool other_interval = vm->class->retry_interval != class->retry_interval;
+	bool other_interval = vm->class->retry_interval != class->retry_interval, rate_waits;
 
 	vm->class = class;
 	vm->observe = observe;
@@ -52,7 +52,10 @@ unsigned vm_set_class(struct vm *vm, const struct service_class *class, bool obs
 		plug_rate_init(vm, now);
 	if (other_interval)
 		vm->reclaim_at = UINT64_MAX; /* it begins anew */
-	plug_converge(&p, true);
+	/* Room for more is given by vm_set_allowance(); what waits for the rate alone, by the next vm_tick(). */
+	rate_waits = vm->rate_waits;
+	plug_converge(&p, false);
+	vm->rate_waits = rate_waits;
 	return plug_end(&p);
 }
 

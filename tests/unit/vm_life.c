@@ -40,12 +40,18 @@ START_TEST(target)
 	struct vm_host h;
 
 	vm_host_setup(&h, 6);
+	h.vm->link = VM_DISCONNECTED;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		h.level.limit = rows[i].limit;
 		h.vm->allowance = rows[i].allowance;
 		h.vm->desired = rows[i].desired;
 		ck_assert_msg(vm_target(h.vm) == rows[i].target, "row %zu: %u", i, vm_target(h.vm));
 	}
+	/* What is stopped has no room, and needs none. */
+	h.vm->link = VM_STOPPED;
+	h.vm->desired = 5;
+	h.vm->allowance = 0;
+	ck_assert_uint_eq(vm_target(h.vm), 5);
 	vm_host_done(&h);
 }
 END_TEST
