@@ -313,7 +313,7 @@ int json_table_read(struct json_reader *reader, const struct json_row *rows, jso
 		json_object_foreach(object, key, value) {
 			if (strcmp(key, row->key) == 0) {
 				json_table_push(reader, key, member);
-				r = row->read(reader, row, value, (char *)to + row->offset);
+				r = row->read(reader, row, value, to ? (char *)to + row->offset : NULL);
 				json_table_pop(reader);
 				if (r < 0)
 					return r;
