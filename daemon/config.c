@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 
+#include "daemon/address.h"
 #include "daemon/json_table.h"
 #include "daemon/util.h"
 
@@ -55,6 +56,17 @@ static const char *check_bus(const char *text)
 	return "\"system\", \"session\", \"none\" or the address of a bus";
 }
 
+static const char *check_metrics(const char *text)
+{
+	union address address;
+	socklen_t size;
+
+	if (strcmp(text, "none") == 0 || address_parse(&address, &size, text) == 0)
+		return NULL;
+	return "\"none\", \"unix:\" and an absolute path, a loopback address and a port, or \"exposed:\" and any address "
+	       "and a port";
+}
+
 #define CONFIG(member) JSON_MEMBER(struct config, member)
 
 static const struct json_row limits_rows[] = {
@@ -80,6 +92,8 @@ static const struct json_row config_rows[] = {
 	{.key = "policy_directory", .read = json_read_text, CONFIG(policy_directory), .check = check_path},
 	{.key = "record_directory", .read = json_read_text, CONFIG(record_directory), .check = check_path},
 	{.key = "bus", .read = json_read_text, CONFIG(bus), .check = check_bus},
+	{.key = "metrics", .read = json_read_text, CONFIG(metrics), .check = check_metrics},
+	{.key = "metrics_group", .read = json_read_text, CONFIG(metrics_group), .check = check_group},
 	{.key = "limits", .read = json_read_object, .rows = limits_rows},
 	{0},
 };
@@ -98,13 +112,15 @@ static struct config *new_config(void)
 		.state_directory = strdup("/var/lib/cpupolicy"),
 		.policy_directory = strdup(SYSCONFDIR "/cpupolicy/policy.d"),
 		.bus = strdup("system"),
+		.metrics = strdup("unix:/run/cpupolicy/metrics.sock"),
 		.max_vms = 4096,
 		.max_connections = 2048,
 		.max_connections_per_uid = 1024,
 		.handshake_timeout = 10 * NSEC_PER_SEC,
 		.messages = {.per_second = 20000, .burst = 40000},
 	};
-	if (!config->socket || !config->state_directory || !config->policy_directory || !config->bus)
+	if (!config->socket || !config->state_directory || !config->policy_directory || !config->bus ||
+	    !config->metrics)
 		return NULL;
 	return TAKE(config);
 }
@@ -117,6 +133,8 @@ struct config *config_free(struct config *config)
 	free(config->socket_group);
 	free(config->state_directory);
 	free(config->bus);
+	free(config->metrics);
+	free(config->metrics_group);
 	free(config->policy_directory);
 	free(config->record_directory);
 	free(config);

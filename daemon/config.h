@@ -22,6 +22,8 @@ struct config {
 	char *policy_directory; /* classes, tenants, rules: see policy.h */
 	char *record_directory; /* events are recorded in a new file there; NULL: they are not; see recorder.h */
 	char *bus; /* "system", "session", "none", or a D-Bus address */
+	char *metrics;       /* "none", or where they are served: see metrics.h */
+	char *metrics_group; /* of that socket file; NULL: the daemon's */
 	uint32_t max_vms;
 	uint32_t max_connections;         /* that have not registered a VM */
 	uint32_t max_connections_per_uid; /* of those */

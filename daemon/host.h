@@ -190,6 +190,8 @@ void host_observe(struct host *host, const struct host_observer *observer, void 
 struct host_vm *host_find(struct host *host, const char *name_or_uuid);    /* NULL: none */
 struct host_vm *host_find_job(struct host *host, uint64_t id);             /* the VM whose job in flight it is */
 struct host_vm *host_next(struct host *host, const struct host_vm *after); /* in order of UUID; NULL: first / no more */
+/* The same, after a UUID (canonical text) of which there may be no VM any more. */
+struct host_vm *host_after(struct host *host, const char *uuid);
 size_t host_count(const struct host *host);
 
 const struct vm *host_vm_core(const struct host_vm *vm);

@@ -20,13 +20,25 @@ struct host_vm *host_find_job(struct host *host, uint64_t id)
 	return id != 0 ? host_index_job(&host->index, id) : NULL;
 }
 
-struct host_vm *host_next(struct host *host, const struct host_vm *after)
+static struct host_vm *first_visible(struct host *host, struct host_vm *vm)
 {
-	struct host_vm *vm = host_index_after(&host->index, after);
-
 	while (vm && !vm->visible)
 		vm = host_index_after(&host->index, vm);
 	return vm;
+}
+
+struct host_vm *host_next(struct host *host, const struct host_vm *after)
+{
+	return first_visible(host, host_index_after(&host->index, after));
+}
+
+struct host_vm *host_after(struct host *host, const char *uuid)
+{
+	uint8_t bytes[CPUPOLICY_UUID_SIZE];
+
+	if (uuid_parse(bytes, uuid) < 0)
+		return NULL;
+	return first_visible(host, host_index_after_uuid(&host->index, bytes));
 }
 
 size_t host_count(const struct host *host)

@@ -530,3 +530,8 @@ int loop_on_hangup(struct loop *loop, loop_fn fn, void *userdata)
 	loop->hangup_data = userdata;
 	return watch_signal(loop, &loop->sighup, SIGHUP, on_hangup);
 }
+
+struct event_base *loop_event_base(struct loop *loop)
+{
+	return loop->base;
+}

@@ -20,6 +20,7 @@
 #include "daemon/listener.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
+#include "daemon/metrics.h"
 #include "daemon/policy.h"
 #include "daemon/recorder.h"
 #include "daemon/store.h"
@@ -38,6 +39,7 @@ DEFINE_CLEANUP(struct config *, config_free)
 DEFINE_CLEANUP(struct host *, host_free)
 DEFINE_CLEANUP(struct listener *, listener_free)
 DEFINE_CLEANUP(struct loop *, loop_free)
+DEFINE_CLEANUP(struct metrics *, metrics_free)
 DEFINE_CLEANUP(struct policy *, policy_unref)
 DEFINE_CLEANUP(struct recorder *, recorder_close)
 DEFINE_CLEANUP(struct store *, store_close)
@@ -304,6 +306,19 @@ static int open_host(struct daemon *daemon, const struct host_setup *setup, stru
 	return r < 0 ? report(r, error, EXIT_STATE) : 0;
 }
 
+/* VMs do not go without their daemon because nobody can watch it. */
+static void open_metrics(struct metrics **ret, struct loop *loop, struct host *host, const struct config *config)
+{
+	_cleanup_free_ char *error = NULL;
+	int r;
+
+	if (strcmp(config->metrics, "none") == 0)
+		return;
+	r = metrics_new(ret, loop, host, config->metrics, config->metrics_group, &error);
+	if (r < 0)
+		log_error("%s; there are none", error ? error : strerror(-r));
+}
+
 static int run(const struct config *config)
 {
 	_cleanup_free_ char *error = NULL;
@@ -317,6 +332,7 @@ static int run(const struct config *config)
 	_cleanup_(host_freep) struct host *host = NULL;
 	_cleanup_(listener_freep) struct listener *listener = NULL;
 	_cleanup_(bus_freep) struct bus *bus = NULL;
+	_cleanup_(metrics_freep) struct metrics *metrics = NULL;
 	int r, status;
 
 	status = read_policy(config, &policy);
@@ -352,6 +368,7 @@ static int run(const struct config *config)
 		if (r < 0)
 			return report(r, error, EXIT_FAILURE);
 	}
+	open_metrics(&metrics, loop, host, config);
 	log_info("cpupolicyd %s: %zu VMs on record in %s, listening on %s", PACKAGE_VERSION, host_count(host),
 		 config->state_directory, config->socket);
 	sd_notify(0, "READY=1");
