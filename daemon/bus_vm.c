@@ -98,42 +98,52 @@ static int enumerate(sd_bus *sd, const char *prefix, void *userdata, char ***ret
 
 /* ---- properties ---- */
 
-static bool is_enabled(const struct vcpu *v)
+static bool is_enabled(const struct vm *vm, const struct vcpu *v)
 {
 	return (v->flags & (VCPU_ENABLED | VCPU_DURABLE)) == (VCPU_ENABLED | VCPU_DURABLE);
 }
 
-static bool is_wanted(const struct vcpu *v)
+static bool is_wanted(const struct vm *vm, const struct vcpu *v)
 {
-	return is_enabled(v) && v->flags & VCPU_WANTED;
+	return is_enabled(vm, v) && v->flags & VCPU_WANTED;
 }
 
-static bool is_online(const struct vcpu *v)
+static bool is_online(const struct vm *vm, const struct vcpu *v)
 {
 	return v->flags & VCPU_ONLINE;
 }
 
-static bool is_pending(const struct vcpu *v)
+static bool is_pending(const struct vm *vm, const struct vcpu *v)
 {
 	return v->flags & VCPU_IN_JOB;
 }
 
-static bool is_overdue(const struct vcpu *v)
+/* What a job asks back has the job's time; what the job has to wait for, because there is no room, has not. */
+static bool is_overdue(const struct vm *vm, const struct vcpu *v)
 {
 	if (!(v->flags & VCPU_ENABLED))
 		return v->flags & VCPU_ONLINE;
-	return !(v->flags & (VCPU_WANTED | VCPU_IN_JOB));
+	return !(v->flags & VCPU_WANTED) && (!(v->flags & VCPU_IN_JOB) || vm_waits(vm) == VM_WAITS_FOR_ROOM);
 }
 
-static int append_set(sd_bus_message *reply, const struct vm *vm, bool (*is)(const struct vcpu *v))
+static int append_set(sd_bus_message *reply, const struct vm *vm, bool (*is)(const struct vm *vm, const struct vcpu *v))
 {
 	char text[CPULIST_TEXT_SIZE];
 	struct cpulist set = {0};
 
 	for (uint32_t i = 0; i < vm->possible; i++)
-		if (is(&vm->vcpus[i]))
+		if (is(vm, &vm->vcpus[i]))
 			cpulist_add(&set, i);
 	return sd_bus_message_append(reply, "s", cpulist_format(&set, text));
+}
+
+static uint32_t count_overdue(const struct vm *vm)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = 0; i < vm->possible; i++)
+		n += is_overdue(vm, &vm->vcpus[i]);
+	return n;
 }
 
 static struct vm_counts counts(const struct vm *vm)
@@ -273,7 +283,7 @@ GETTER(desired_uid, "u", (uint32_t)host_vm_desired_uid(host_vm))
 GETTER(target, "u", vm_target(vm))
 GETTER(enabled, "u", counts(vm).enabled)
 GETTER(online, "u", counts(vm).online)
-GETTER(overdue, "u", counts(vm).overdue)
+GETTER(overdue, "u", count_overdue(vm))
 SET_GETTER(enabled_set, is_enabled)
 SET_GETTER(online_set, is_online)
 SET_GETTER(pending_set, is_pending)
@@ -296,9 +306,9 @@ GETTER_HEAD(vcpus)
 	for (uint32_t i = 0; r >= 0 && i < vm->possible; i++) {
 		const struct vcpu *v = &vm->vcpus[i];
 
-		r = sd_bus_message_append(reply, "(ubbbbbsu)", i, (int)is_enabled(v), (int)is_wanted(v),
-					  (int)(v->flags & VCPU_ACKED ? 1 : 0), (int)is_online(v), (int)is_overdue(v),
-					  cpupolicy_msg_reason_name(v->reason), v->denied);
+		r = sd_bus_message_append(reply, "(ubbbbbsu)", i, (int)is_enabled(vm, v), (int)is_wanted(vm, v),
+					  (int)(v->flags & VCPU_ACKED ? 1 : 0), (int)is_online(vm, v),
+					  (int)is_overdue(vm, v), cpupolicy_msg_reason_name(v->reason), v->denied);
 	}
 	return r < 0 ? r : sd_bus_message_close_container(reply);
 }
@@ -424,7 +434,7 @@ static uint64_t mix_text(uint64_t h, const char *t)
 
 static uint64_t hash_vcpus(const struct vm *vm)
 {
-	uint64_t h = HASH_START;
+	uint64_t h = mix(HASH_START, vm_waits(vm) == VM_WAITS_FOR_ROOM);
 
 	for (uint32_t i = 0; i < vm->possible; i++)
 		h = mix(h, vm->vcpus[i].flags);
