@@ -31,7 +31,7 @@ static int add_amounts(struct table *table, uint64_t guaranteed_ns, uint64_t bur
 	if (r >= 0)
 		r = table_add(table, money_format_seconds((int64_t)burst_ns, DECIMALS, text));
 	if (r >= 0)
-		r = table_add(table, priced ? money_format(cost, text) : "-");
+		r = table_add(table, priced ? money_format_full(cost, text) : "-");
 	return r;
 }
 

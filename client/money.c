@@ -8,12 +8,16 @@
 
 #define DECIMALS_MIN 2
 
+const char *money_format_full(uint64_t micro, char text[MONEY_TEXT_SIZE])
+{
+	snprintf(text, MONEY_TEXT_SIZE, "%" PRIu64 ".%06" PRIu64, micro / 1000000, micro % 1000000);
+	return text;
+}
+
 const char *money_format(uint64_t micro, char text[MONEY_TEXT_SIZE])
 {
-	size_t n;
+	size_t n = strlen(money_format_full(micro, text));
 
-	snprintf(text, MONEY_TEXT_SIZE, "%" PRIu64 ".%06" PRIu64, micro / 1000000, micro % 1000000);
-	n = strlen(text);
 	while (text[n - 1] == '0' && text[n - 1 - DECIMALS_MIN] != '.')
 		text[--n] = '\0';
 	return text;

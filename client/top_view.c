@@ -278,7 +278,8 @@ static unsigned cell_attr(const struct top_vm *vm, enum top_column column)
 	}
 }
 
-/* What the columns take; the name has the rest. Those at the end of `sacrifice` go first where there is no room. */
+/* What the columns take; the name has the rest. Where there is no room, those in
+ * `sacrifice` go, the first one first. */
 static const struct {
 	const char *head;
 	unsigned width;
@@ -290,8 +291,8 @@ static const struct {
 	[TOP_REASON] = {"WHY", 14, false},
 };
 
-static const enum top_column sacrifice[] = {TOP_REASON, TOP_DENIED, TOP_CLASS,  TOP_CREDIT,
-					    TOP_STATE,  TOP_ONLINE, TOP_TARGET, TOP_DESIRED};
+static const enum top_column sacrifice[] = {TOP_DENIED, TOP_STATE,  TOP_CLASS,  TOP_REASON,
+					    TOP_CREDIT, TOP_ONLINE, TOP_TARGET, TOP_DESIRED};
 
 static void lay_out(unsigned width, unsigned ret[TOP_COLUMNS])
 {
