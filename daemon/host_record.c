@@ -185,7 +185,6 @@ static void succeeded(struct host_vm *vm, uint64_t change)
 	record->durable = change;
 	record->retry_delay = 0;
 	vm->host->counters.writes++;
-	host_meter_drop_rows(vm, record->rows);
 	host_session_durable(vm);
 	host_request_durable(vm);
 	if (may_write(vm) && record->changes > record->durable)
@@ -234,10 +233,12 @@ static void finish(struct host_vm *vm, int error, const char *why)
 		return;
 	}
 	host_vm_hold(vm);
-	if (error < 0) {
-		/* Before the effects: what the core takes back is a change, and must not be written in a circle. */
+	/* Before the effects. They may begin the next write, which has the rows that are left; and what the core takes back is
+	 * a change, and must not be written in a circle. */
+	if (error < 0)
 		record->retry_at = host_now(host);
-	}
+	else
+		host_meter_drop_rows(vm, record->rows);
 	tell_core(vm, error == 0, enabled);
 	if (error < 0)
 		failed(vm, change, why);
