@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/core/plug.h"
 #include "daemon/util.h"
 
 /* ---- who has effects ---- */
@@ -223,7 +222,7 @@ int fleet_add(struct fleet *f, struct fleet_vm *m, const struct fleet_assignment
 	ledger_add(&f->ledger, &m->entry, m->class->priority, m->tenant);
 	m->core->frozen = f->frozen;
 	/* What it has, until its share is computed. */
-	m->core->allowance = plug_count_wanted(m->core);
+	m->core->allowance = m->core->numbers.wanted;
 	fleet_note(f, m, vm_set_class(m->core, m->class, m->class->observe || f->observe, f->now));
 	fleet_sync(f, m);
 	return 0;

@@ -44,10 +44,7 @@ void fleet_meter(struct fleet *f, struct fleet_vm *m)
 
 void fleet_meter_set(struct fleet_vm *m)
 {
-	struct vm_counts n;
-
-	vm_counts(m->core, &n);
-	m->metered = n.enabled;
+	m->metered = m->core->numbers.granted;
 	m->billed = is_billed(m);
 }
 

@@ -31,8 +31,8 @@ struct ledger_demand fleet_demand(const struct fleet_vm *m)
 		.may_burst = fleet_may_burst(m),
 		.guaranteed = fleet_guaranteed(m),
 		.demand = vm_demand(vm),
-		.held = plug_count_enabled(vm),
-		.overdue = plug_count_overdue(vm),
+		.held = vm->numbers.enabled,
+		.overdue = vm->numbers.overdue,
 	};
 	d.overdue += fixed_boot(vm, d.demand < d.guaranteed ? d.demand : d.guaranteed);
 	return d;
@@ -93,6 +93,10 @@ static void on_share(struct ledger_entry *entry, void *userdata)
 	fleet_note(s->f, m, FLEET_EFFECT_POLICY);
 	if (m == s->starting) {
 		vm_set_allowance(m->core, share->allowance, s->f->now);
+		return;
+	}
+	if (m->core->allowance == share->allowance) {
+		set_bound(s->f, m);
 		return;
 	}
 	fleet_meter(s->f, m);

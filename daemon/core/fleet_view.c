@@ -97,7 +97,7 @@ void fleet_facts(const struct fleet *f, const struct fleet_vm *m, uint32_t count
 		.count = count,
 		.possible = vm->possible,
 		.boot = vm->boot,
-		.wanted = plug_count_wanted(vm),
+		.wanted = vm->numbers.wanted,
 		.running = vm->link != VM_STOPPED,
 		.boot_removable = vm->boot_removable,
 		.notify = vm->notify,
@@ -152,7 +152,7 @@ void fleet_view(const struct fleet *f, const struct fleet_vm *m, uint64_t now, s
 	const struct vm *vm = m->core;
 	struct credit credit = m->credit;
 	bool running = vm->link != VM_STOPPED;
-	uint32_t held = running ? plug_count_enabled(vm) : 0;
+	uint32_t held = running ? vm->numbers.enabled : 0;
 
 	if (m->billed)
 		credit_advance(&credit, &m->class->burst, fleet_guaranteed(m), m->metered, now);

@@ -22,12 +22,18 @@ uint32_t plug_count_wanted(const struct vm *vm)
 	return n;
 }
 
-uint32_t plug_count_overdue(const struct vm *vm)
+struct vm_numbers plug_count(const struct vm *vm)
 {
-	uint32_t n = 0;
+	struct vm_numbers n = {0};
 
-	for (uint32_t i = 0; i < vm->possible; i++)
-		n += (vm->vcpus[i].flags & VCPU_OVERDUE) != 0;
+	for (uint32_t i = 0; i < vm->possible; i++) {
+		const struct vcpu *v = &vm->vcpus[i];
+
+		n.enabled += (v->flags & VCPU_ENABLED) != 0;
+		n.wanted += plug_is_wanted(v);
+		n.granted += plug_is_granted(v);
+		n.overdue += (v->flags & VCPU_OVERDUE) != 0;
+	}
 	return n;
 }
 
@@ -406,10 +412,8 @@ static void drop_revoked(struct plug *p)
 static void set_reclaim(struct plug *p)
 {
 	struct vm *vm = p->vm;
-	bool pending = false;
+	bool pending = vm->numbers.enabled > vm->numbers.wanted;
 
-	for (uint32_t i = 1; i < vm->possible && !pending; i++)
-		pending = asked_back(&vm->vcpus[i]);
 	if (!pending || vm->link != VM_CONNECTED || is_paused(vm) || vm->frozen)
 		vm->reclaim_at = UINT64_MAX;
 	else if (vm->reclaim_at == UINT64_MAX)
@@ -428,6 +432,7 @@ unsigned plug_end(struct plug *p)
 	drop_revoked(p);
 	set_clock(p);
 	judge(p);
+	p->vm->numbers = plug_count(p->vm);
 	set_reclaim(p);
 	if (p->durable) {
 		p->vm->revision++;

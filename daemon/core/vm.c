@@ -588,6 +588,7 @@ void vm_restore_grants(struct vm *vm, const uint8_t *enabled, const uint8_t *wan
 			v->flags |= VCPU_OVERDUE;
 	}
 	enable_first(vm);
+	vm->numbers = plug_count(vm);
 }
 
 /* ---- views ---- */

@@ -74,6 +74,14 @@ struct vm_undo {
 	bool desired_set;
 };
 
+/* How many vCPUs have which flags; right between two events. */
+struct vm_numbers {
+	uint32_t enabled;
+	uint32_t wanted;
+	uint32_t granted; /* enabled and durable */
+	uint32_t overdue; /* VCPU_OVERDUE */
+};
+
 #define VM_UNDO_MAX 8 /* resizes of one VM that may wait for the disk */
 
 struct vm {
@@ -95,6 +103,7 @@ struct vm {
 	uint32_t confirmed;  /* the generation that the VMM applied */
 	uint64_t revision;   /* counts changes of the durable part */
 	uint64_t stored;     /* the last revision known to be durable */
+	struct vm_numbers numbers;
 	struct rate cpu_on;
 	struct rate plugs; /* of a clock that is 60 times slower: per minute, not per second */
 	uint64_t

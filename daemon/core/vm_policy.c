@@ -93,7 +93,7 @@ enum vm_wait vm_waits(const struct vm *vm)
 		return VM_WAITS_FOR_ROOM;
 	if (!vm->rate_waits && !vm->frozen)
 		return VM_WAITS_FOR_NOTHING;
-	if (plug_count_wanted(vm) >= demand)
+	if (plug_count_wanted(vm) >= demand) /* also in the midst of an event */
 		return VM_WAITS_FOR_NOTHING;
 	return vm->frozen ? VM_WAITS_FOR_THAW : VM_WAITS_FOR_RATE;
 }
