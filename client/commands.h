@@ -22,6 +22,7 @@ int command_host(const struct options *options);
 int command_classes(const struct options *options);
 int command_tenants(const struct options *options);
 int command_usage(const struct options *options);
+int command_simulate(const struct options *options);
 
 int command_freeze(const struct options *options);
 int command_thaw(const struct options *options);

@@ -97,6 +97,17 @@ static const struct command commands[] = {
 		.run = command_usage,
 	},
 	{
+		.name = "simulate",
+		.usage = "LOG [--policy DIR]",
+		.summary = "replay what a daemon recorded",
+		.help = "Replays LOG, by the policy in it or another one, and prints what differs from what the\n"
+			"daemon did. No daemon is needed. Exit status 0: nothing; 16: something.",
+		.args = {ARGUMENT_TEXT},
+		.min_args = 1,
+		.options = OPTION_POLICY,
+		.run = command_simulate,
+	},
+	{
 		.name = "host",
 		.usage = "[--json]",
 		.summary = "capacity, and what is in force",

@@ -33,6 +33,7 @@ static const struct option longopts[] = {
 	{"csv", no_argument, NULL, OPT_FIRST_BIT + OPTION_CSV},
 	{"hours", no_argument, NULL, OPT_FIRST_BIT + OPTION_HOURS},
 	{"interval", required_argument, NULL, OPT_FIRST_BIT + OPTION_INTERVAL},
+	{"policy", required_argument, NULL, OPT_FIRST_BIT + OPTION_POLICY},
 	{0},
 };
 
@@ -71,6 +72,7 @@ static const struct {
 	{OPTION_TENANT, "--tenant NAME    the tenant"},
 	{OPTION_HOURS, "--hours          a line for each hour"},
 	{OPTION_INTERVAL, "--interval S     show what has changed every S seconds (1)"},
+	{OPTION_POLICY, "--policy DIR     classes, tenants, rules and capacity from here instead"},
 	{OPTION_CSV, "--csv            print CSV instead of text"},
 	{OPTION_JSON, "--json           print JSON instead of text"},
 };
@@ -175,6 +177,9 @@ static bool take_given(struct options *o, unsigned bit)
 		return take_value(when_parse, bit, "a time", &o->until);
 	case OPTION_TENANT:
 		o->tenant = optarg;
+		return true;
+	case OPTION_POLICY:
+		o->policy = optarg;
 		return true;
 	default:
 		return true;

@@ -19,6 +19,7 @@ enum option_bit {
 	OPTION_CSV = 1 << 8,
 	OPTION_HOURS = 1 << 9,
 	OPTION_INTERVAL = 1 << 10,
+	OPTION_POLICY = 1 << 11,
 };
 
 struct options {
@@ -29,6 +30,7 @@ struct options {
 	uint64_t interval;     /* microseconds */
 	uint64_t since, until; /* microseconds since 1970; 0: not given */
 	const char *tenant;    /* NULL: not given */
+	const char *policy;    /* NULL: not given */
 	/* arguments; NULL, or 0: not given */
 	const char *vm;
 	const char *text;
