@@ -169,8 +169,11 @@ static struct fleet_answer on_freeze(struct fleet *f, const struct fleet_event *
 	if (f->frozen == e->on)
 		return (struct fleet_answer){0};
 	f->frozen = e->on;
-	if (!f->frozen)
+	if (!f->frozen) {
+		/* First their shares, while they stand still: those that they had may be somebody else's by now. */
 		ledger_set_capacity(&f->ledger, f->capacity);
+		fleet_settle(f);
+	}
 	for (uint32_t i = 0; i < f->n; i++) {
 		struct fleet_vm *m = f->members[i];
 

@@ -157,7 +157,7 @@ static void cap_by_tenants(struct ledger *l, struct basin *basin, uint32_t from,
 }
 
 /* slot.want and slot.floor, within `room` and l->rooms, to slot.cap and slot.got. The floors take room, whether or not it
- * is there; `got` does not count them in unless it covers them. */
+ * is there; who gets less than its floor, and than it wants, gets nothing besides. */
 static void fill(struct ledger *l, uint64_t room)
 {
 	struct basin basin = {.highest = CPUPOLICY_MAX_VCPUS};
@@ -182,7 +182,7 @@ static void fill(struct ledger *l, uint64_t room)
 				take(&l->rooms[s->tenant], most(s->got, s->floor));
 			if (s->want > 0)
 				s->quota = s->cap < s->want && s->got == s->cap;
-			if (s->got < s->floor)
+			if (s->got < s->floor && s->got < s->want)
 				s->got = 0;
 		}
 	}

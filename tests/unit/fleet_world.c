@@ -587,7 +587,7 @@ static void vm_step(struct fleet_world *w, struct fleet_world_vm *x)
 void fleet_world_step(struct fleet_world *w)
 {
 	pass_time(w);
-	if (fleet_world_chance(w, 150) == 0)
+	if (fleet_world_chance(w, 50) == 0)
 		operate(w);
 	else if (fleet_world_chance(w, 3000) == 0)
 		crash(w);
@@ -681,6 +681,9 @@ static void check_settled(const struct fleet_world *w, const struct fleet_world_
 		fleet_world_wrong(w, x, "not all that may be had is", plug_count_wanted(vm), vm_target(vm));
 	if (vm->job.id != 0 && vm_waits(vm) == VM_WAITS_FOR_NOTHING)
 		fleet_world_wrong(w, x, "a job goes on with nothing to wait for", vm->job.pending, vm->job.settled);
+	if (s->bound == RULE_CAPACITY && w->f.ledger.sums.occupied < w->f.ledger.capacity)
+		fleet_world_wrong(w, x, "it waits for room that there is", w->f.ledger.sums.occupied,
+				  w->f.ledger.capacity);
 	if (s->allowance < s->entitled) {
 		for (unsigned i = 0; i < FLEET_WORLD_VMS; i++)
 			if (w->vms[i].member.core && !w->vms[i].member.core->boot_removable)
