@@ -2,9 +2,10 @@
 
 #include "client/commands.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <jansson.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "client/connection.h"
 #include "client/outcome.h"
@@ -23,7 +24,13 @@ static int add_row(struct table *table, const struct vm_info *vm)
 	if (r >= 0)
 		r = table_add(table, vm->state);
 	if (r >= 0)
+		r = table_add(table, *vm->tenant ? vm->tenant : "-");
+	if (r >= 0)
+		r = table_add(table, vm->class);
+	if (r >= 0)
 		r = table_addf(table, "%" PRIu32, vm->possible);
+	if (r >= 0)
+		r = table_addf(table, "%" PRIu32, vm->desired);
 	if (r >= 0)
 		r = table_addf(table, "%" PRIu32, vm->target);
 	if (r >= 0)
@@ -34,17 +41,19 @@ static int add_row(struct table *table, const struct vm_info *vm)
 		r = table_addf(table, "%" PRIu32, vm->overdue);
 	if (r >= 0)
 		r = table_addf(table, "%" PRIu64, vm->denied);
+	if (r >= 0)
+		r = table_add(table, strcmp(vm->target_reason, "none") == 0 ? "" : vm->target_reason);
 	return r;
 }
 
 static int print_text(const struct vm_info *vms, size_t n)
 {
-	static const char *const head[] = {"NAME",    "STATE",  "POSSIBLE", "TARGET",
-					   "ENABLED", "ONLINE", "OVERDUE",  "DENIED"};
+	static const char *const head[] = {"NAME",   "STATE",   "TENANT", "CLASS",   "POSSIBLE", "DESIRED",
+					   "TARGET", "ENABLED", "ONLINE", "OVERDUE", "DENIED",   "WHY"};
 	_cleanup_(table_freep) struct table *table = NULL;
 	int r;
 
-	r = table_new(&table, "llrrrrrr");
+	r = table_new(&table, "llllrrrrrrrl");
 	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(head); i++)
 		r = table_add(table, head[i]);
 	for (size_t i = 0; r >= 0 && i < n; i++)

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "client/connection.h"
+#include "client/money.h"
 #include "client/outcome.h"
 #include "client/output.h"
 #include "client/table.h"
@@ -47,6 +48,83 @@ static int add_asked(struct table *table, const struct vm_info *vm)
 	return table_addf(table, "%" PRIu32 " (asked for by %s)", vm->desired, output_user(vm->desired_uid));
 }
 
+/* Who decided a class or tenant: "rule 3", "assigned by root", "default". */
+static int add_choice(struct table *table, const char *what, const char *name, const char *source, uint32_t rule,
+		      uint32_t uid)
+{
+	int r;
+
+	r = table_add(table, what);
+	if (r < 0)
+		return r;
+	if (strcmp(source, "rule") == 0)
+		return table_addf(table, "%s (rule %" PRIu32 ")", name, rule);
+	if (strcmp(source, "assignment") == 0)
+		return table_addf(table, "%s (assigned by %s)", name, output_user(uid));
+	return table_addf(table, "%s (%s)", name, source);
+}
+
+/* Assigned, but the policy has none of that name (any more). */
+static int add_missing(struct table *table, const char *what, const char *assigned, const char *source)
+{
+	int r;
+
+	if (!*assigned || strcmp(source, "assignment") == 0)
+		return 0;
+	r = table_add(table, "");
+	return r < 0 ? r
+		     : table_addf(table, "(the %s \"%s\" is assigned, which the policy does not have)", what, assigned);
+}
+
+static int add_service(struct table *table, const struct vm_info *vm)
+{
+	int r;
+
+	r = add_choice(table, "Class", vm->class, vm->class_source, vm->class_rule, vm->assigned_uid);
+	if (r >= 0)
+		r = add_missing(table, "class", vm->assigned_class, vm->class_source);
+	if (r >= 0 && *vm->tenant)
+		r = add_choice(table, "Tenant", vm->tenant, vm->tenant_source, vm->tenant_rule, vm->assigned_uid);
+	else if (r >= 0)
+		r = add_line(table, "Tenant", "none");
+	if (r >= 0)
+		r = add_missing(table, "tenant", vm->assigned_tenant, vm->tenant_source);
+	if (r >= 0)
+		r = table_add(table, "Guaranteed");
+	if (r >= 0)
+		r = table_addf(table, "%" PRIu32 ", at most %" PRIu32 ", priority %" PRIu32, vm->guaranteed, vm->limit,
+			       vm->priority);
+	return r;
+}
+
+static int add_credit(struct table *table, const struct vm_info *vm)
+{
+	char balance[MONEY_TEXT_SIZE], cap[MONEY_TEXT_SIZE];
+	int r;
+
+	r = table_add(table, "Credit");
+	if (r < 0)
+		return r;
+	if (strcmp(vm->credit_state, "unmetered") == 0)
+		return table_add(table, "not metered");
+	return table_addf(table, "%s of %s vCPU-seconds, %s, %+" PRId32 " per second",
+			  money_format_seconds(vm->credit, 1, balance), money_format_seconds(vm->credit_cap, 0, cap),
+			  vm->credit_state, vm->credit_rate);
+}
+
+static int add_target(struct table *table, const struct vm_info *vm)
+{
+	int r;
+
+	r = table_add(table, "Target");
+	if (r < 0)
+		return r;
+	if (strcmp(vm->target_reason, "none") == 0)
+		return table_addf(table, "%" PRIu32, vm->target);
+	return table_addf(table, "%" PRIu32 " (%s; \"cpuctl explain %s\" tells more)", vm->target, vm->target_reason,
+			  vm->name);
+}
+
 static int add_vmm(struct table *table, const struct vm_info *vm)
 {
 	int r;
@@ -69,7 +147,8 @@ static int add_jobs(struct table *table, const struct vm_info *vm)
 	if (id != 0) {
 		r = table_add(table, "Job");
 		if (r >= 0)
-			r = table_addf(table, "%" PRIu64 ", waiting for vCPU %s", id, vm->pending_set);
+			r = table_addf(table, "%" PRIu64 "%s%s%s", id, *vm->pending_set ? ", waiting for vCPU " : "",
+				       vm->pending_set, vm->waiting ? ", waiting until it can be given all" : "");
 	}
 	if (r >= 0 && last->id != 0) {
 		r = table_add(table, "Last job");
@@ -109,13 +188,13 @@ static int add_vm(struct table *table, const struct vm_info *vm)
 	if (r >= 0)
 		r = add_count(table, "Boot", vm->boot, "");
 	if (r >= 0)
-		r = table_add(table, "Permitted");
+		r = add_service(table, vm);
 	if (r >= 0)
-		r = table_addf(table, "%" PRIu32 " to %" PRIu32, vm->minimum, vm->maximum);
+		r = add_credit(table, vm);
 	if (r >= 0)
 		r = add_asked(table, vm);
 	if (r >= 0)
-		r = add_count(table, "Target", vm->target, "");
+		r = add_target(table, vm);
 	if (r >= 0)
 		r = add_count(table, "Enabled", vm->enabled, vm->enabled_set);
 	if (r >= 0)

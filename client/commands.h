@@ -12,4 +12,23 @@ int command_set(const struct options *options);
 int command_watch(const struct options *options);
 int command_forget(const struct options *options);
 
+int command_assign(const struct options *options);
+int command_explain(const struct options *options);
+int command_export(const struct options *options);
+int command_import(const struct options *options);
+
+int command_top(const struct options *options);
+int command_host(const struct options *options);
+int command_classes(const struct options *options);
+int command_tenants(const struct options *options);
+int command_usage(const struct options *options);
+int command_simulate(const struct options *options);
+
+int command_freeze(const struct options *options);
+int command_thaw(const struct options *options);
+int command_drain(const struct options *options);
+int command_undrain(const struct options *options);
+int command_reload(const struct options *options);
+int command_backup(const struct options *options);
+
 #endif

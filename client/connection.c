@@ -21,6 +21,7 @@ struct connection {
 	char *address;
 	sd_bus *bus;
 	int signals; /* -1: not caught */
+	int also;    /* -1: none */
 };
 
 /* ---- life ---- */
@@ -83,6 +84,7 @@ int connection_new(struct connection **ret, const char *bus)
 	if (!c)
 		return outcome_report("start", -ENOMEM, NULL);
 	c->signals = -1;
+	c->also = -1;
 	c->address = strdup(bus);
 	r = c->address ? open_bus(&c->bus, bus) : -ENOMEM;
 	if (r < 0) {
@@ -155,9 +157,16 @@ static int process_all(struct connection *c)
 	}
 }
 
+void connection_also(struct connection *c, int fd)
+{
+	c->also = fd;
+}
+
+/* 1: the other descriptor can be read. */
 static int poll_once(struct connection *c, uint64_t until)
 {
-	struct pollfd fds[2] = {{.fd = sd_bus_get_fd(c->bus)}, {.fd = c->signals, .events = POLLIN}};
+	struct pollfd fds[3] = {
+		{.fd = sd_bus_get_fd(c->bus)}, {.fd = c->signals, .events = POLLIN}, {.fd = c->also, .events = POLLIN}};
 	int events = sd_bus_get_events(c->bus), milliseconds = -1;
 	uint64_t bus_until;
 
@@ -171,9 +180,9 @@ static int poll_once(struct connection *c, uint64_t until)
 
 		milliseconds = left > INT32_MAX ? INT32_MAX : (int)left;
 	}
-	if (poll(fds, ARRAY_SIZE(fds), milliseconds) < 0 && errno != EINTR)
-		return -errno;
-	return 0;
+	if (poll(fds, ARRAY_SIZE(fds), milliseconds) < 0)
+		return errno == EINTR ? 0 : -errno;
+	return fds[2].revents != 0;
 }
 
 int connection_wait(struct connection *c, uint64_t until)
@@ -191,7 +200,7 @@ int connection_wait(struct connection *c, uint64_t until)
 		if (connection_now() >= until)
 			return 0;
 		r = poll_once(c, until);
-		if (r < 0)
+		if (r != 0)
 			return r;
 	}
 }

@@ -26,6 +26,8 @@ int connection_catch_signals(struct connection *c);
 
 /* Microseconds of CLOCK_MONOTONIC. */
 uint64_t connection_now(void);
+/* connection_wait() returns 1 also when this descriptor can be read; -1: none. */
+void connection_also(struct connection *c, int fd);
 /* Handles messages that are there, or waits for some until `until` (UINT64_MAX: for ever). 1: handled some; 0: time is
  * up; -EINTR: a signal; -ENOTCONN: the bus went away. */
 int connection_wait(struct connection *c, uint64_t until);

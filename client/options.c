@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "client/outcome.h"
+#include "client/when.h"
 #include "daemon/util.h"
 
 enum { OPT_HELP = 256, OPT_VERSION, OPT_BUS, OPT_SYSTEM, OPT_SESSION, OPT_FIRST_BIT };
@@ -26,6 +27,13 @@ static const struct option longopts[] = {
 	{"online", no_argument, NULL, OPT_FIRST_BIT + OPTION_ONLINE},
 	{"no-wait", no_argument, NULL, OPT_FIRST_BIT + OPTION_NO_WAIT},
 	{"timeout", required_argument, NULL, OPT_FIRST_BIT + OPTION_TIMEOUT},
+	{"since", required_argument, NULL, OPT_FIRST_BIT + OPTION_SINCE},
+	{"until", required_argument, NULL, OPT_FIRST_BIT + OPTION_UNTIL},
+	{"tenant", required_argument, NULL, OPT_FIRST_BIT + OPTION_TENANT},
+	{"csv", no_argument, NULL, OPT_FIRST_BIT + OPTION_CSV},
+	{"hours", no_argument, NULL, OPT_FIRST_BIT + OPTION_HOURS},
+	{"interval", required_argument, NULL, OPT_FIRST_BIT + OPTION_INTERVAL},
+	{"policy", required_argument, NULL, OPT_FIRST_BIT + OPTION_POLICY},
 	{0},
 };
 
@@ -45,22 +53,36 @@ static void print_help(const struct command *commands)
 	       "Shows and changes how many vCPUs running VMs may use, by way of cpupolicyd.\n\n"
 	       "Commands:\n");
 	for (const struct command *c = commands; c->name; c++)
-		printf("  %-8s %s\n", c->name, c->summary);
+		printf("  %-9s %s\n", c->name, c->summary);
 	printf("\nOptions:\n" BUS_HELP "\n"
 	       "\"cpuctl COMMAND --help\" says more; cpuctl(1) has all, exit statuses included.\n");
 }
 
+/* What is not for people is left out. */
+static const struct {
+	enum option_bit bit;
+	const char *text;
+} option_help[] = {
+	{OPTION_ONLINE, "--online         wait until added vCPUs run: the guest's CPU_ON succeeded"},
+	{OPTION_NO_WAIT, "--no-wait        do not wait for the guest"},
+	{OPTION_TIMEOUT, "--timeout S      wait no longer than S seconds; the job goes on"},
+	{OPTION_SINCE, "--since TIME     what began then or later: 2026-11, 2026-11-20, \"2026-11-20 18:00\"\n"
+		       "                   (with Z: UTC), @SECONDS, -90m, -12h, -7d, today, yesterday"},
+	{OPTION_UNTIL, "--until TIME     and before that"},
+	{OPTION_TENANT, "--tenant NAME    the tenant"},
+	{OPTION_HOURS, "--hours          a line for each hour"},
+	{OPTION_INTERVAL, "--interval S     show what has changed every S seconds (1)"},
+	{OPTION_POLICY, "--policy DIR     classes, tenants, rules and capacity from here instead"},
+	{OPTION_CSV, "--csv            print CSV instead of text"},
+	{OPTION_JSON, "--json           print JSON instead of text"},
+};
+
 static void print_command_help(const struct command *c)
 {
 	printf("Usage: cpuctl %s%s%s\n\n%s\n\nOptions:\n", c->name, *c->usage ? " " : "", c->usage, c->help);
-	if (c->options & OPTION_ONLINE)
-		printf("  --online         wait until added vCPUs run: the guest's CPU_ON succeeded\n");
-	if (c->options & OPTION_NO_WAIT)
-		printf("  --no-wait        do not wait for the guest\n");
-	if (c->options & OPTION_TIMEOUT)
-		printf("  --timeout S      wait no longer than S seconds; the job goes on\n");
-	if (c->options & OPTION_JSON)
-		printf("  --json           print JSON instead of text\n");
+	for (size_t i = 0; i < ARRAY_SIZE(option_help); i++)
+		if (c->options & option_help[i].bit)
+			printf("  %s\n", option_help[i].text);
 	printf(BUS_HELP);
 }
 
@@ -132,6 +154,38 @@ static const char *option_name(unsigned bit)
 	return "?";
 }
 
+/* A value that `parse` takes; false: it has been said what is wrong. */
+static bool take_value(int (*parse)(const char *text, uint64_t *ret), unsigned bit, const char *what, uint64_t *ret)
+{
+	if (parse(optarg, ret) >= 0)
+		return true;
+	outcome_print(OUTCOME_FAILED, "--%s: \"%s\" is not %s", option_name(bit), optarg, what);
+	return false;
+}
+
+static bool take_given(struct options *o, unsigned bit)
+{
+	o->given |= bit;
+	switch (bit) {
+	case OPTION_TIMEOUT:
+		return take_value(options_parse_seconds, bit, "a number of seconds", &o->timeout);
+	case OPTION_INTERVAL:
+		return take_value(options_parse_seconds, bit, "a number of seconds", &o->interval);
+	case OPTION_SINCE:
+		return take_value(when_parse, bit, "a time", &o->since);
+	case OPTION_UNTIL:
+		return take_value(when_parse, bit, "a time", &o->until);
+	case OPTION_TENANT:
+		o->tenant = optarg;
+		return true;
+	case OPTION_POLICY:
+		o->policy = optarg;
+		return true;
+	default:
+		return true;
+	}
+}
+
 static bool take_option(struct options *o, int opt, int *ret_outcome)
 {
 	switch (opt) {
@@ -144,20 +198,52 @@ static bool take_option(struct options *o, int opt, int *ret_outcome)
 	case OPT_SESSION:
 		o->bus = "session";
 		return true;
-	case OPT_FIRST_BIT + OPTION_TIMEOUT:
-		if (options_parse_seconds(optarg, &o->timeout) < 0) {
-			outcome_print(OUTCOME_FAILED, "--timeout: \"%s\" is not a number of seconds", optarg);
-			return refuse(ret_outcome, NULL);
-		}
-		break;
 	case '?':
 	case ':':
 		return refuse(ret_outcome, NULL); /* getopt has said what is wrong */
 	default:
 		break;
 	}
-	o->given |= (unsigned)(opt - OPT_FIRST_BIT);
-	return true;
+	return take_given(o, (unsigned)(opt - OPT_FIRST_BIT)) || refuse(ret_outcome, NULL);
+}
+
+static bool take_argument(struct options *o, enum argument argument, const char *text)
+{
+	switch (argument) {
+	case ARGUMENT_VM:
+		o->vm = text;
+		return true;
+	case ARGUMENT_TEXT:
+		o->text = text;
+		return true;
+	case ARGUMENT_COUNT:
+		o->text = text;
+		break;
+	}
+	if (options_parse_count(text, &o->count) >= 0)
+		return true;
+	outcome_print(OUTCOME_FAILED, "\"%s\" is not a count of vCPUs: a whole number is expected", text);
+	return false;
+}
+
+static unsigned max_args(const struct command *c)
+{
+	unsigned n = 0;
+
+	while (n < ARGUMENTS_MAX && c->args[n])
+		n++;
+	return n;
+}
+
+static bool exclude(const struct options *o, unsigned one, unsigned others, int *ret_outcome)
+{
+	unsigned other = o->given & others;
+
+	if (!(o->given & one) || !other)
+		return true;
+	outcome_print(OUTCOME_FAILED, "--%s and --%s exclude each other", option_name(one),
+		      option_name(other & -other));
+	return refuse(ret_outcome, o->command);
 }
 
 static bool take_arguments(struct options *o, char **args, unsigned n, int *ret_outcome)
@@ -170,21 +256,15 @@ static bool take_arguments(struct options *o, char **args, unsigned n, int *ret_
 			      c->name);
 		return refuse(ret_outcome, c);
 	}
-	if (n < c->min_args || n > c->max_args) {
+	if (n < c->min_args || n > max_args(c)) {
 		outcome_print(OUTCOME_FAILED, "\"%s\" takes %s", c->name, *c->usage ? c->usage : "no arguments");
 		return refuse(ret_outcome, c);
 	}
-	o->vm = n > 0 ? args[0] : NULL;
-	if (n > 1 && options_parse_count(args[1], &o->count) < 0) {
-		outcome_print(OUTCOME_FAILED, "\"%s\" is not a count of vCPUs: a whole number is expected", args[1]);
-		return refuse(ret_outcome, c);
-	}
-	if ((o->given & OPTION_NO_WAIT) && o->given & (OPTION_ONLINE | OPTION_TIMEOUT)) {
-		outcome_print(OUTCOME_FAILED, "--no-wait and --%s exclude each other",
-			      o->given & OPTION_ONLINE ? "online" : "timeout");
-		return refuse(ret_outcome, c);
-	}
-	return true;
+	for (unsigned i = 0; i < n; i++)
+		if (!take_argument(o, c->args[i], args[i]))
+			return refuse(ret_outcome, c);
+	return exclude(o, OPTION_NO_WAIT, OPTION_ONLINE | OPTION_TIMEOUT, ret_outcome) &&
+	       exclude(o, OPTION_CSV, OPTION_JSON, ret_outcome);
 }
 
 bool options_parse(struct options *ret, const struct command *commands, int argc, char **argv, int *ret_outcome)
@@ -194,7 +274,8 @@ bool options_parse(struct options *ret, const struct command *commands, int argc
 	int opt;
 
 	*ret = (struct options){.bus = from_environment && *from_environment ? from_environment : "system",
-				.timeout = UINT64_MAX};
+				.timeout = UINT64_MAX,
+				.interval = 1000000};
 	*ret_outcome = OUTCOME_DONE;
 	while ((opt = getopt_long(argc, argv, "", longopts, NULL)) != -1) {
 		if (opt == OPT_VERSION) {

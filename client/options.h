@@ -13,23 +13,45 @@ enum option_bit {
 	OPTION_ONLINE = 1 << 2,
 	OPTION_NO_WAIT = 1 << 3,
 	OPTION_TIMEOUT = 1 << 4,
+	OPTION_SINCE = 1 << 5,
+	OPTION_UNTIL = 1 << 6,
+	OPTION_TENANT = 1 << 7,
+	OPTION_CSV = 1 << 8,
+	OPTION_HOURS = 1 << 9,
+	OPTION_INTERVAL = 1 << 10,
+	OPTION_POLICY = 1 << 11,
 };
 
 struct options {
 	const struct command *command;
 	const char *bus;
-	unsigned given;   /* enum option_bit */
-	uint64_t timeout; /* microseconds, UINT64_MAX: none */
-	const char *vm;   /* NULL: not given */
+	unsigned given;        /* enum option_bit */
+	uint64_t timeout;      /* microseconds, UINT64_MAX: none */
+	uint64_t interval;     /* microseconds */
+	uint64_t since, until; /* microseconds since 1970; 0: not given */
+	const char *tenant;    /* NULL: not given */
+	const char *policy;    /* NULL: not given */
+	/* arguments; NULL, or 0: not given */
+	const char *vm;
+	const char *text;
 	uint32_t count;
 };
+
+/* What an argument is. */
+enum argument {
+	ARGUMENT_VM = 1, /* goes to options.vm */
+	ARGUMENT_TEXT,   /* options.text */
+	ARGUMENT_COUNT,  /* options.count */
+};
+#define ARGUMENTS_MAX 2
 
 struct command {
 	const char *name;
 	const char *usage;   /* arguments and options */
 	const char *summary; /* one line */
 	const char *help;    /* more of them */
-	unsigned min_args, max_args;
+	enum argument args[ARGUMENTS_MAX];
+	unsigned min_args; /* the rest may be left out */
 	unsigned options;
 	int (*run)(const struct options *options); /* an enum outcome */
 };

@@ -54,10 +54,20 @@ static const struct {
 	{"org.cpupolicy1.Error.NoSuchVm", OUTCOME_NO_SUCH_VM},
 	{"org.cpupolicy1.Error.OutOfRange", OUTCOME_REFUSED},
 	{"org.cpupolicy1.Error.SlaLimit", OUTCOME_REFUSED},
+	{"org.cpupolicy1.Error.TenantQuota", OUTCOME_REFUSED},
+	{"org.cpupolicy1.Error.HostCapacity", OUTCOME_REFUSED},
+	{"org.cpupolicy1.Error.BurstCredit", OUTCOME_REFUSED},
+	{"org.cpupolicy1.Error.PlugRate", OUTCOME_REFUSED},
+	{"org.cpupolicy1.Error.Frozen", OUTCOME_REFUSED},
+	{"org.cpupolicy1.Error.Drained", OUTCOME_REFUSED},
 	{"org.cpupolicy1.Error.BootVcpu", OUTCOME_REFUSED},
 	{"org.cpupolicy1.Error.NotNotifiable", OUTCOME_REFUSED},
 	{"org.cpupolicy1.Error.Migrating", OUTCOME_REFUSED},
 	{"org.cpupolicy1.Error.VmRunning", OUTCOME_REFUSED},
+	{"org.cpupolicy1.Error.FileExists", OUTCOME_REFUSED},
+	{"org.cpupolicy1.Error.NoSuchClass", OUTCOME_NO_SUCH_NAME},
+	{"org.cpupolicy1.Error.NoSuchTenant", OUTCOME_NO_SUCH_NAME},
+	{"org.cpupolicy1.Error.InvalidPolicy", OUTCOME_INVALID_POLICY},
 	{"org.cpupolicy1.Error.Storage", OUTCOME_STORAGE},
 	{SD_BUS_ERROR_ACCESS_DENIED, OUTCOME_ACCESS_DENIED},
 	{SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED, OUTCOME_ACCESS_DENIED},
@@ -101,6 +111,10 @@ const char *outcome_advice(enum outcome outcome)
 	switch (outcome) {
 	case OUTCOME_NO_SUCH_VM:
 		return "\"cpuctl list\" shows the VMs on record.";
+	case OUTCOME_NO_SUCH_NAME:
+		return "\"cpuctl classes\" and \"cpuctl tenants\" show those that the policy has.";
+	case OUTCOME_INVALID_POLICY:
+		return "Nothing was changed: the policy that was in force still is.";
 	case OUTCOME_ACCESS_DENIED:
 		return "Run cpuctl as root, or as the user that cpupolicyd runs as.";
 	case OUTCOME_NO_DAEMON:

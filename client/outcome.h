@@ -22,6 +22,9 @@ enum outcome {
 	OUTCOME_ACCESS_DENIED = 11,
 	OUTCOME_NO_DAEMON = 12,
 	OUTCOME_GAVE_UP = 13,      /* --timeout: the job goes on */
+	OUTCOME_NO_SUCH_NAME = 14, /* of a class or a tenant */
+	OUTCOME_INVALID_POLICY = 15,
+	OUTCOME_DIFFERS = 16,      /* simulate: something is not as it was */
 	OUTCOME_INTERRUPTED = 130, /* likewise; the shell's convention for SIGINT */
 };
 

@@ -5,8 +5,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "client/explanation.h"
 #include "client/outcome.h"
 #include "daemon/util.h"
 
@@ -58,6 +60,7 @@ static void look(struct resize *z)
 	if (r >= 0) {
 		vm_info_clear(&z->vm);
 		z->vm = vm;
+		z->explain = true;
 		z->away = false;
 		look_for_end(z);
 	} else if (outcome_of_error(error.name) == OUTCOME_NO_DAEMON || sd_bus_is_open(connection_bus(z->c)) <= 0) {
@@ -69,6 +72,39 @@ static void look(struct resize *z)
 	}
 }
 
+/* What the job waits for, in words; the daemon's own. */
+static void explain(struct resize *z)
+{
+	_cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+	const struct explanation_rule *rule;
+	struct explanation e;
+
+	z->explain = false;
+	free(z->waits);
+	z->waits = NULL;
+	if (!z->vm.waiting || explanation_get(z->c, z->vm.uuid, 0, &e, &error) < 0)
+		return;
+	rule = explanation_find(&e, z->vm.target_reason);
+	z->waits = strdup(rule ? rule->sentence : z->vm.target_reason);
+	explanation_clear(&e);
+}
+
+/* "room", for a sentence that tells more. */
+static const char *waits_for(const char *rule)
+{
+	static const char *const words[][2] = {
+		{"burst-credit", "credit"},
+		{"plug-rate", "the plug rate"},
+		{"frozen", "a thaw"},
+		{"drained", "the end of draining"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (strcmp(words[i][0], rule) == 0)
+			return words[i][1];
+	return "room";
+}
+
 /* ---- signals ---- */
 
 static int on_changed(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
@@ -78,8 +114,10 @@ static int on_changed(sd_bus_message *m, void *userdata, sd_bus_error *ret_error
 	int r;
 
 	r = sd_bus_message_read(m, "s", &interface);
-	if (r >= 0 && strcmp(interface, VM_INFO_INTERFACE) == 0)
+	if (r >= 0 && strcmp(interface, VM_INFO_INTERFACE) == 0) {
 		vm_info_read(&z->vm, m);
+		z->explain = true;
+	}
 	return 0;
 }
 
@@ -199,6 +237,11 @@ static void say(struct resize *z)
 		progress_say(z->progress, "%s: asking for %" PRIu32 " vCPUs", z->vm.name, z->count);
 		return;
 	}
+	if (!*z->result && z->waits) {
+		progress_say(z->progress, "%s: job %" PRIu64 ": enabled %s, waiting for %s: %s", z->vm.name, z->job,
+			     *z->vm.enabled_set ? z->vm.enabled_set : "none", waits_for(z->vm.target_reason), z->waits);
+		return;
+	}
 	if (!*z->result) {
 		progress_say(z->progress, "%s: job %" PRIu64 ": enabled %s, online %s%s%s", z->vm.name, z->job,
 			     *z->vm.enabled_set ? z->vm.enabled_set : "none",
@@ -264,6 +307,8 @@ static void advance(struct resize *z)
 		look(z);
 	if (z->failed || z->away || *z->result)
 		return;
+	if (z->explain)
+		explain(z);
 	if (z->stale) {
 		progress_end(z->progress);
 		fail(z, outcome_print(OUTCOME_FAILED,
@@ -321,5 +366,6 @@ void resize_init(struct resize *z, struct connection *c, struct progress *progre
 void resize_clear(struct resize *z)
 {
 	sd_bus_slot_unref(z->call);
+	free(z->waits);
 	vm_info_clear(&z->vm);
 }

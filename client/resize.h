@@ -46,6 +46,8 @@ struct resize {
 	sd_bus_slot *call;
 	bool asked;                       /* a request is under way */
 	bool away;                        /* the daemon is not on the bus */
+	char *waits;                      /* why the job waits for more than its guest; NULL: it does not */
+	bool explain;                     /* that is to be asked for */
 	bool look;                        /* the VM's record is to be read: signals may have been missed */
 	bool failed;                      /* `outcome` is set */
 	bool stale;                       /* the record does not know the job any more */

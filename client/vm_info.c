@@ -25,11 +25,31 @@ static const struct row {
 	ROW("State", state, 's'),
 	ROW("Possible", possible, 'u'),
 	ROW("Boot", boot, 'u'),
-	ROW("Minimum", minimum, 'u'),
-	ROW("Maximum", maximum, 'u'),
+	ROW("Class", class, 's'),
+	ROW("ClassSource", class_source, 's'),
+	ROW("ClassRule", class_rule, 'u'),
+	ROW("Tenant", tenant, 's'),
+	ROW("TenantSource", tenant_source, 's'),
+	ROW("TenantRule", tenant_rule, 'u'),
+	ROW("AssignedClass", assigned_class, 's'),
+	ROW("AssignedTenant", assigned_tenant, 's'),
+	ROW("AssignedUid", assigned_uid, 'u'),
+	ROW("Guaranteed", guaranteed, 'u'),
+	ROW("Limit", limit, 'u'),
+	ROW("Priority", priority, 'u'),
 	ROW("Desired", desired, 'u'),
 	ROW("DesiredUid", desired_uid, 'u'),
 	ROW("Target", target, 'u'),
+	ROW("TargetReason", target_reason, 's'),
+	ROW("Allowance", allowance, 'u'),
+	ROW("Entitled", entitled, 'u'),
+	ROW("Waiting", waiting, 'b'),
+	ROW("Credit", credit, 'x'),
+	ROW("CreditState", credit_state, 's'),
+	ROW("CreditRate", credit_rate, 'i'),
+	ROW("CreditCap", credit_cap, 'x'),
+	ROW("UsedGuaranteed", used_guaranteed, 't'),
+	ROW("UsedBurst", used_burst, 't'),
 	ROW("Enabled", enabled, 'u'),
 	ROW("Online", online, 'u'),
 	ROW("Overdue", overdue, 'u'),
@@ -76,7 +96,7 @@ int vm_info_init(struct vm_info *info, const char *path)
 {
 	int r;
 
-	*info = (struct vm_info){.desired_uid = VM_INFO_NOBODY};
+	*info = (struct vm_info){.desired_uid = VM_INFO_NOBODY, .assigned_uid = VM_INFO_NOBODY};
 	r = replace(&info->path, path);
 	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(rows); i++)
 		if (is_text(&rows[i]))
@@ -250,12 +270,32 @@ static json_t *uid_json(uint32_t uid)
 	return uid == VM_INFO_NOBODY ? json_null() : json_integer(uid);
 }
 
+/* Where "" says that there is none. */
+static bool is_optional(const struct row *row)
+{
+	static const char *const optional[] = {"Tenant", "AssignedClass", "AssignedTenant"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(optional); i++)
+		if (strcmp(row->property, optional[i]) == 0)
+			return true;
+	return false;
+}
+
+static bool is_uid(const struct row *row)
+{
+	return strcmp(row->property, "DesiredUid") == 0 || strcmp(row->property, "AssignedUid") == 0;
+}
+
 static json_t *member_json(const struct vm_info *info, const struct row *row)
 {
 	const void *at = member(info, row);
 
+	if (is_uid(row))
+		return uid_json(*(const uint32_t *)at);
 	switch (row->type) {
 	case 's':
+		if (is_optional(row) && !**(char *const *)at)
+			return json_null();
 		return json_string(*(char *const *)at);
 	case 'b':
 		return json_boolean(*(const bool *)at);
@@ -263,6 +303,10 @@ static json_t *member_json(const struct vm_info *info, const struct row *row)
 		return json_integer((json_int_t) * (const uint64_t *)at);
 	case 'u':
 		return json_integer(*(const uint32_t *)at);
+	case 'x':
+		return json_integer((json_int_t) * (const int64_t *)at);
+	case 'i':
+		return json_integer(*(const int32_t *)at);
 	default:
 		return NULL;
 	}
@@ -306,9 +350,7 @@ json_t *vm_info_json(const struct vm_info *info)
 
 		if (row->type == 'o')
 			continue;
-		r = json_object_set_new(object, row->key,
-					strcmp(row->property, "DesiredUid") == 0 ? uid_json(info->desired_uid)
-										 : member_json(info, row));
+		r = json_object_set_new(object, row->key, member_json(info, row));
 	}
 	if (r >= 0)
 		r = json_object_set_new(object, "job", job != 0 ? json_integer((json_int_t)job) : json_null());

@@ -28,8 +28,18 @@ struct vm_vcpu {
 struct vm_info {
 	char *path;
 	char *name, *uuid, *state;
-	uint32_t possible, boot, minimum, maximum, desired, desired_uid, target;
+	char *class, *class_source, *tenant, *tenant_source;
+	char *assigned_class, *assigned_tenant; /* by an operator; "": not */
+	uint32_t class_rule, tenant_rule, assigned_uid;
+	uint32_t guaranteed, limit, priority;
+	uint32_t possible, boot, desired, desired_uid, target, allowance, entitled;
+	char *target_reason; /* "none": the target is what is desired */
+	bool waiting;
 	uint32_t enabled, online, overdue;
+	int64_t credit, credit_cap; /* vCPU-ns */
+	int32_t credit_rate;        /* by what it changes per ns */
+	char *credit_state;
+	uint64_t used_guaranteed, used_burst; /* vCPU-ns, since the daemon started */
 	char *enabled_set, *online_set, *pending_set, *overdue_set;
 	uint32_t generation, confirmed;
 	bool observe, notifiable, boot_removable;

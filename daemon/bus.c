@@ -2,7 +2,8 @@
 
 /*
  * What makes up the D-Bus face, and its life: the connection (bus_link), the objects (bus_manager, bus_vm, bus_job), calls
- * that change something (bus_call, bus_authorise) and what clients are told unasked (bus_notify).
+ * that change something (bus_call, bus_authorise) or wait for the store (bus_usage), and what clients are told unasked
+ * (bus_notify).
  */
 
 #include "daemon/bus.h"
@@ -15,6 +16,7 @@
 #include "daemon/bus_link.h"
 #include "daemon/bus_manager.h"
 #include "daemon/bus_notify.h"
+#include "daemon/bus_usage.h"
 #include "daemon/bus_vm.h"
 
 #define BUS_NAME "org.cpupolicy1"
@@ -23,6 +25,7 @@ struct bus {
 	struct host *host;
 	struct bus_link *link;
 	struct bus_calls *calls;
+	struct bus_usage *usage;
 	struct bus_notify *notify;
 	struct bus_manager_context manager;
 	struct bus_vm_context vm;
@@ -47,6 +50,7 @@ static void on_lost(sd_bus *sd, void *userdata)
 	struct bus *bus = userdata;
 
 	bus_calls_lost(bus->calls);
+	bus_usage_lost(bus->usage);
 }
 
 static const struct bus_link_ops link_ops = {
@@ -64,9 +68,11 @@ int bus_new(struct bus **ret, struct loop *loop, struct host *host, const char *
 	bus->host = host;
 	r = bus_calls_new(&bus->calls, host);
 	if (r >= 0)
+		r = bus_usage_new(&bus->usage, host);
+	if (r >= 0)
 		r = bus_notify_new(&bus->notify, loop, host);
 	if (r >= 0) {
-		bus->manager = (struct bus_manager_context){.host = host, .calls = bus->calls};
+		bus->manager = (struct bus_manager_context){.host = host, .calls = bus->calls, .usage = bus->usage};
 		bus->vm = (struct bus_vm_context){.host = host, .calls = bus->calls};
 		r = bus_link_new(&bus->link, loop, address, BUS_NAME, &link_ops, bus, ret_error);
 	}
@@ -75,6 +81,7 @@ int bus_new(struct bus **ret, struct loop *loop, struct host *host, const char *
 		return r;
 	}
 	bus_calls_set_link(bus->calls, bus->link);
+	bus_usage_set_link(bus->usage, bus->link);
 	bus_notify_set_link(bus->notify, bus->link);
 	*ret = bus;
 	return 0;
@@ -87,11 +94,14 @@ struct bus *bus_free(struct bus *bus)
 	/* Nothing is said on a connection that ends: what is left has no link to say it on. */
 	if (bus->calls)
 		bus_calls_set_link(bus->calls, NULL);
+	if (bus->usage)
+		bus_usage_set_link(bus->usage, NULL);
 	if (bus->notify)
 		bus_notify_set_link(bus->notify, NULL);
 	bus_link_free(bus->link);
 	bus_notify_free(bus->notify);
 	bus_calls_free(bus->calls);
+	bus_usage_free(bus->usage);
 	free(bus);
 	return NULL;
 }

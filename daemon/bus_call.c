@@ -8,6 +8,7 @@
 #include <sys/queue.h>
 
 #include "daemon/bus_authorise.h"
+#include "daemon/bus_error.h"
 #include "daemon/bus_job.h"
 #include "daemon/log.h"
 #include "daemon/util.h"
@@ -15,15 +16,13 @@
 /* Over all clients; what waits is our memory. */
 #define CALLS_MAX 1024
 
-#define ERROR(name) "org.cpupolicy1.Error." name
-
 struct bus_call {
 	TAILQ_ENTRY(bus_call) entry;
 	struct bus_calls *calls;
 	sd_bus_message *message;                 /* NULL: the answer goes nowhere */
 	struct bus_authorisation *authorisation; /* NULL: the host has it */
-	void (*perform)(struct bus_call *call, uid_t uid);
-	uint32_t count;
+	bus_call_fn perform;
+	struct bus_request request;
 	char vm[];
 };
 
@@ -33,35 +32,6 @@ struct bus_calls {
 	struct host *host;
 	struct bus_link *link;
 };
-
-static const char *error_name(enum host_error error)
-{
-	switch (error) {
-	case HOST_OK:
-		break;
-	case HOST_NO_SUCH_VM:
-		return ERROR("NoSuchVm");
-	case HOST_NO_SUCH_JOB:
-		return ERROR("NoSuchJob");
-	case HOST_OUT_OF_RANGE:
-		return ERROR("OutOfRange");
-	case HOST_SLA_LIMIT:
-		return ERROR("SlaLimit");
-	case HOST_BOOT_VCPU:
-		return ERROR("BootVcpu");
-	case HOST_NOT_NOTIFIABLE:
-		return ERROR("NotNotifiable");
-	case HOST_MIGRATING:
-		return ERROR("Migrating");
-	case HOST_VM_RUNNING:
-		return ERROR("VmRunning");
-	case HOST_STORAGE:
-		return ERROR("Storage");
-	case HOST_NO_MEMORY:
-		return SD_BUS_ERROR_NO_MEMORY;
-	}
-	return SD_BUS_ERROR_FAILED;
-}
 
 /* ---- life of a call ---- */
 
@@ -82,6 +52,25 @@ static void replied(struct bus_call *call, int r)
 	call_free(call);
 }
 
+static void on_host(enum host_error error, const char *message, uint64_t job, void *userdata)
+{
+	struct bus_call *call = userdata;
+	char path[BUS_JOB_PATH_SIZE];
+	int r;
+
+	if (!call->message) {
+		call_free(call);
+		return;
+	}
+	if (error != HOST_OK)
+		r = sd_bus_reply_method_errorf(call->message, bus_error_name(error), "%s", message);
+	else if (job != 0)
+		r = sd_bus_reply_method_return(call->message, "o", bus_job_path(job, path));
+	else
+		r = sd_bus_reply_method_return(call->message, NULL);
+	replied(call, r);
+}
+
 static void on_authorised(uid_t uid, const sd_bus_error *error, void *userdata)
 {
 	struct bus_call *call = userdata;
@@ -90,27 +79,30 @@ static void on_authorised(uid_t uid, const sd_bus_error *error, void *userdata)
 	if (error)
 		replied(call, sd_bus_reply_method_error(call->message, error));
 	else
-		call->perform(call, uid);
+		call->perform(call->calls->host, &call->request, uid, on_host, call);
 }
 
-static int call_start(struct bus_calls *calls, sd_bus_message *m, const char *vm, uint32_t count,
-		      void (*perform)(struct bus_call *call, uid_t uid), sd_bus_error *ret_error)
+int bus_call(struct bus_calls *calls, sd_bus_message *m, const struct bus_request *request, bus_call_fn perform,
+	     sd_bus_error *ret_error)
 {
-	size_t length = strlen(vm);
+	size_t length = request->vm ? strlen(request->vm) : 0;
 	struct bus_call *call;
 	int r;
 
 	if (length >= CPUPOLICY_NAME_SIZE)
-		return sd_bus_error_set(ret_error, ERROR("NoSuchVm"), "there is no VM with a name of that length");
+		return sd_bus_error_set(ret_error, BUS_ERROR("NoSuchVm"), "there is no VM with a name of that length");
 	if (calls->n >= CALLS_MAX)
 		return sd_bus_error_set(ret_error, SD_BUS_ERROR_LIMITS_EXCEEDED,
 					"too many requests wait for their answers already: try again");
 	call = calloc(1, sizeof(*call) + length + 1);
 	if (!call)
 		return -ENOMEM;
-	memcpy(call->vm, vm, length + 1);
-	call->count = count;
+	call->request = *request;
 	call->perform = perform;
+	if (request->vm) {
+		memcpy(call->vm, request->vm, length + 1);
+		call->request.vm = call->vm;
+	}
 	r = bus_authorise(&call->authorisation, m, on_authorised, call);
 	if (r < 0) {
 		free(call);
@@ -123,45 +115,9 @@ static int call_start(struct bus_calls *calls, sd_bus_message *m, const char *vm
 	return 1;
 }
 
-/* ---- what the calls do ---- */
-
-static void on_host(enum host_error error, const char *message, uint64_t job, void *userdata)
+void bus_call_resize(struct host *host, const struct bus_request *request, uid_t uid, host_done_fn done, void *userdata)
 {
-	struct bus_call *call = userdata;
-	char path[BUS_JOB_PATH_SIZE];
-	int r;
-
-	if (!call->message) {
-		call_free(call);
-		return;
-	}
-	if (error != HOST_OK)
-		r = sd_bus_reply_method_errorf(call->message, error_name(error), "%s", message);
-	else if (job != 0)
-		r = sd_bus_reply_method_return(call->message, "o", bus_job_path(job, path));
-	else
-		r = sd_bus_reply_method_return(call->message, NULL);
-	replied(call, r);
-}
-
-static void perform_resize(struct bus_call *call, uid_t uid)
-{
-	host_resize(call->calls->host, call->vm, call->count, uid, on_host, call);
-}
-
-static void perform_forget(struct bus_call *call, uid_t uid)
-{
-	host_forget(call->calls->host, call->vm, uid, on_host, call);
-}
-
-int bus_call_resize(struct bus_calls *calls, sd_bus_message *m, const char *vm, uint32_t count, sd_bus_error *ret_error)
-{
-	return call_start(calls, m, vm, count, perform_resize, ret_error);
-}
-
-int bus_call_forget(struct bus_calls *calls, sd_bus_message *m, const char *vm, sd_bus_error *ret_error)
-{
-	return call_start(calls, m, vm, 0, perform_forget, ret_error);
+	host_resize(host, request->vm, request->count, uid, done, userdata);
 }
 
 /* ---- all of them ---- */

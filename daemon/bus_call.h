@@ -5,6 +5,8 @@
 /* Method calls that change something: from arrival through authorisation and the host's answer, which may be a disk
  * write away, to the reply. */
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <systemd/sd-bus.h>
 
 #include "daemon/bus_link.h"
@@ -19,9 +21,23 @@ void bus_calls_set_link(struct bus_calls *calls, struct bus_link *link);
 /* The connection is about to be dropped: nobody can be answered. */
 void bus_calls_lost(struct bus_calls *calls);
 
-/* Both return what a method handler does. */
-int bus_call_resize(struct bus_calls *calls, sd_bus_message *m, const char *vm, uint32_t count,
-		    sd_bus_error *ret_error);
-int bus_call_forget(struct bus_calls *calls, sd_bus_message *m, const char *vm, sd_bus_error *ret_error);
+/* What a call asks for; each kind uses its part. */
+struct bus_request {
+	const char *vm;   /* name or UUID; copied */
+	const char *text; /* in the message */
+	uint32_t count;
+	bool on;
+};
+
+/* Hands an authorised request over to the host; `done` runs once. */
+typedef void (*bus_call_fn)(struct host *host, const struct bus_request *request, uid_t uid, host_done_fn done,
+			    void *userdata);
+/* Returns what a method handler does. */
+int bus_call(struct bus_calls *calls, sd_bus_message *m, const struct bus_request *request, bus_call_fn perform,
+	     sd_bus_error *ret_error);
+
+/* The one that two interfaces have. */
+void bus_call_resize(struct host *host, const struct bus_request *request, uid_t uid, host_done_fn done,
+		     void *userdata);
 
 #endif

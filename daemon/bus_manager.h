@@ -7,6 +7,7 @@
 #include <systemd/sd-bus.h>
 
 #include "daemon/bus_call.h"
+#include "daemon/bus_usage.h"
 #include "daemon/host.h"
 
 #define BUS_MANAGER_PATH      "/org/cpupolicy1"
@@ -15,6 +16,7 @@
 struct bus_manager_context {
 	struct host *host;
 	struct bus_calls *calls;
+	struct bus_usage *usage;
 };
 /* `context` outlives the connection. */
 int bus_manager_add(sd_bus *sd, struct bus_manager_context *context);
@@ -22,6 +24,9 @@ int bus_manager_add(sd_bus *sd, struct bus_manager_context *context);
 /* What PropertiesChanged is made from. */
 struct bus_manager_seen {
 	uint32_t vms, connected;
+	struct host_view host;
+	uint64_t tenants; /* over what each tenant's VMs have */
+	bool reloaded;    /* set by who knows; cleared when told */
 };
 void bus_manager_look(struct host *host, struct bus_manager_seen *ret);
 int bus_manager_tell(sd_bus *sd, struct host *host, struct bus_manager_seen *seen);

@@ -32,7 +32,7 @@ struct bus_notify {
 	uint64_t next; /* no gathered changes are told before */
 	SLIST_HEAD(, notify_vm) changed;
 	struct bus_manager_seen seen;
-	bool recount; /* the manager's counts may have changed */
+	bool recount; /* the manager's properties may have changed */
 	struct log_gate gate;
 };
 
@@ -111,11 +111,17 @@ static void on_timer(void *userdata)
 	tell_manager(notify);
 }
 
+static void schedule(struct bus_notify *notify)
+{
+	uint64_t now = loop_now(notify->loop);
+
+	loop_timer_set(notify->timer, notify->next > now ? notify->next : now);
+}
+
 static void on_changed(struct host_vm *vm, void *userdata)
 {
 	struct bus_notify *notify = userdata;
 	struct notify_vm *data;
-	uint64_t now;
 
 	if (!bus_link_get(notify->link))
 		return;
@@ -124,8 +130,7 @@ static void on_changed(struct host_vm *vm, void *userdata)
 		return;
 	data->changed = true;
 	SLIST_INSERT_HEAD(&notify->changed, data, entry);
-	now = loop_now(notify->loop);
-	loop_timer_set(notify->timer, notify->next > now ? notify->next : now);
+	schedule(notify);
 }
 
 /* An event is told after what it changed. */
@@ -212,8 +217,8 @@ static bool may_tell_denied(struct bus_notify *notify, struct notify_vm *data)
 	return data->denied_sent++ < BUS_NOTIFY_DENIED_MAX;
 }
 
-static void on_denied(struct host_vm *vm, uint32_t vcpu, const struct vm_verdict *verdict, uint32_t count,
-		      void *userdata)
+static void on_denied(struct host_vm *vm, uint32_t vcpu, const struct vm_verdict *verdict, enum rule rule,
+		      uint32_t count, void *userdata)
 {
 	struct bus_notify *notify = userdata;
 	sd_bus *sd = bus_link_get(notify->link);
@@ -224,9 +229,31 @@ static void on_denied(struct host_vm *vm, uint32_t vcpu, const struct vm_verdict
 	on_changed(vm, notify);
 	if (!data || !may_tell_denied(notify, data))
 		return;
-	failed(notify, sd_bus_emit_signal(sd, bus_vm_path(vm, path), BUS_VM_INTERFACE, "Denied", "usub", vcpu,
-					  cpupolicy_msg_reason_name(verdict->would), count, (int)enforced));
+	failed(notify,
+	       sd_bus_emit_signal(sd, bus_vm_path(vm, path), BUS_VM_INTERFACE, "Denied", "usubs", vcpu,
+				  cpupolicy_msg_reason_name(verdict->would), count, (int)enforced, rule_name(rule)));
 	bus_link_touch(notify->link);
+}
+
+/* What all VMs have together. Told with what is gathered, since it changes with every VM. */
+static void on_host_changed(void *userdata)
+{
+	struct bus_notify *notify = userdata;
+
+	if (!bus_link_get(notify->link))
+		return;
+	notify->recount = true;
+	schedule(notify);
+}
+
+static void on_reloaded(void *userdata)
+{
+	struct bus_notify *notify = userdata;
+
+	notify->seen.reloaded = true;
+	for (struct host_vm *vm = host_next(notify->host, NULL); vm; vm = host_next(notify->host, vm))
+		on_changed(vm, notify);
+	on_host_changed(notify);
 }
 
 static const struct host_observer observer = {
@@ -236,6 +263,8 @@ static const struct host_observer observer = {
 	.job_new = on_job_new,
 	.job_removed = on_job_removed,
 	.denied = on_denied,
+	.host_changed = on_host_changed,
+	.reloaded = on_reloaded,
 };
 
 /* ---- life ---- */

@@ -26,14 +26,20 @@ int bus_vm_add(sd_bus *sd, const struct bus_vm_context *context);
 
 /* What PropertiesChanged is made from: a VM's properties as they were last sent. */
 struct bus_vm_seen {
-	uint64_t sets; /* over all vCPUs' flags */
+	uint64_t sets;   /* over all vCPUs' flags */
+	uint64_t class;  /* over what is said of its class ... */
+	uint64_t tenant; /* ... and its tenant */
 	uint64_t denied;
 	uint64_t job, last_job;
+	int64_t credit, credit_cap;
+	int32_t credit_rate;
 	uint32_t generation, confirmed;
-	uint32_t desired_uid, vmm_uid, vmm_pid;
-	uint16_t possible, desired, boot, minimum, maximum;
+	uint32_t desired_uid, assigned_uid, vmm_uid, vmm_pid;
+	uint16_t possible, desired, boot;
+	uint32_t allowance, entitled;
+	uint16_t guaranteed, limit, priority, target;
 	uint16_t pending, settled, refused; /* of the job */
-	uint8_t link, run_state, flags;
+	uint8_t link, run_state, flags, credit_state, reason;
 };
 void bus_vm_look(const struct host_vm *vm, struct bus_vm_seen *ret);
 /* Sends what differs, for the VM and its job, and makes *seen what was sent. */

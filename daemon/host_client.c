@@ -4,14 +4,15 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "daemon/host_private.h"
-#include "daemon/util.h"
 
-#define SENTENCE_SIZE 512
+#define SENTENCE_SIZE EXPLAIN_TEXT_SIZE
 
-static void __attribute__((format(printf, 4, 5)))
-refuse(host_resize_fn fn, void *userdata, enum host_error error, const char *format, ...)
+/* ---- refusing ---- */
+
+void host_client_refuse(host_done_fn fn, void *userdata, enum host_error error, const char *format, ...)
 {
 	char sentence[SENTENCE_SIZE];
 	va_list ap;
@@ -22,32 +23,46 @@ refuse(host_resize_fn fn, void *userdata, enum host_error error, const char *for
 	fn(error, sentence, 0, userdata);
 }
 
-/* ---- requests that wait ---- */
-
-/* The requests that await nothing beyond `change`, cut off the list; the list is in the order of what they await. */
-static struct host_request *take_requests(struct host_vm *vm, uint64_t change)
+static enum host_error error_of(enum rule rule)
 {
-	struct host_request *first = vm->requests, **end = &vm->requests;
+	static const enum host_error errors[] = {
+		[RULE_RANGE] = HOST_OUT_OF_RANGE,  [RULE_LIMIT] = HOST_SLA_LIMIT,
+		[RULE_TENANT] = HOST_TENANT_QUOTA, [RULE_CAPACITY] = HOST_CAPACITY,
+		[RULE_CREDIT] = HOST_CREDIT,       [RULE_PLUG_RATE] = HOST_PLUG_RATE,
+		[RULE_FROZEN] = HOST_FROZEN,       [RULE_DRAINED] = HOST_DRAINED,
+		[RULE_BOOT] = HOST_BOOT_VCPU,      [RULE_NOTIFY] = HOST_NOT_NOTIFIABLE,
+		[RULE_MIGRATING] = HOST_MIGRATING, [RULE_STORAGE] = HOST_STORAGE,
+	};
 
-	while (*end && (*end)->awaits <= change)
-		end = &(*end)->next;
-	vm->requests = *end;
-	if (end == &vm->requests)
-		return NULL;
-	*end = NULL;
-	return first;
+	return errors[rule];
 }
 
-static void append_request(struct host_vm *vm, struct host_request *request)
+void host_client_refuse_rule(struct host *host, const char *vm_name, const struct fleet_answer *answer, host_done_fn fn,
+			     void *userdata)
 {
-	struct host_request **end = &vm->requests;
+	struct explain_line line = answer->line;
+	char sentence[EXPLAIN_TEXT_SIZE];
 
-	while (*end)
-		end = &(*end)->next;
-	*end = request;
+	line.rule = answer->rule;
+	line.outcome = EXPLAIN_REFUSES;
+	host->counters.refusals[answer->rule]++;
+	explain_text(sentence, sizeof(sentence), vm_name, &line);
+	fn(error_of(answer->rule), sentence, 0, userdata);
 }
 
-static void accepted(struct host_vm *vm, struct host_request *request)
+struct host_vm *host_client_find(struct host *host, const char *name_or_uuid, host_done_fn fn, void *userdata)
+{
+	struct host_vm *vm = host_lookup(host, name_or_uuid);
+
+	if (vm && vm->visible && !vm->forgetting)
+		return vm;
+	host_client_refuse(fn, userdata, HOST_NO_SUCH_VM, "there is no VM \"%.300s\"", name_or_uuid);
+	return NULL;
+}
+
+/* ---- resize ---- */
+
+static void resize_accepted(struct host_vm *vm, struct host_request *request)
 {
 	const struct host_observer *observer = vm->host->observer;
 	const struct job *job = &request->job;
@@ -61,125 +76,79 @@ static void accepted(struct host_vm *vm, struct host_request *request)
 		host_effect_job_ended(vm, &request->ended);
 }
 
-void host_client_durable(struct host_vm *vm)
+/* The core has taken back the rest. */
+static void resize_undo(struct host_vm *vm, struct host_request *request, struct host_request *later)
 {
-	struct host_request *request = take_requests(vm, vm->record.durable);
-
-	while (request) {
-		struct host_request *next = request->next;
-
-		accepted(vm, request);
-		free(request);
-		request = next;
-	}
+	if (later)
+		later->desired_uid = request->desired_uid;
+	else
+		vm->desired_uid = request->desired_uid;
 }
 
-void host_client_failed(struct host_vm *vm, uint64_t change, enum host_error error, const char *why)
+static const struct host_request_ops resize_ops = {.accepted = resize_accepted, .undo = resize_undo};
+
+/* The host's own answer: that the VM's migration target has come is not known to the fleet. */
+static const struct fleet_answer migrating = {.rule = RULE_MIGRATING, .line.bound = UINT64_MAX};
+
+static void carry_out(struct host_vm *vm, struct host_request *request, uint64_t id, const struct fleet_answer *answer)
 {
-	struct host_request *request = take_requests(vm, change);
+	struct vm *core = vm->core;
+	unsigned effects = host_fleet_take(vm);
+	struct job *job = core->job.id == id ? &core->job : &core->last_job;
 
-	while (request) {
-		struct host_request *next = request->next;
-
-		request->fn(error, why, 0, request->userdata);
-		free(request);
-		request = next;
-	}
+	job->uid = request->uid;
+	request->desired_uid = vm->desired_uid;
+	request->job = *job;
+	vm->desired_uid = request->uid;
+	if (answer->superseded.id != 0)
+		host_effect_job_ended(vm, &answer->superseded);
+	if (core->last_job.id == id)
+		effects |= VM_EFFECT_JOB_ENDED;
+	host_request_wait(vm, request, effects);
 }
 
-/* ---- resize ---- */
-
-static void refuse_resize(const struct host_vm *vm, enum vm_refusal refusal, uint32_t count, host_resize_fn fn,
-			  void *userdata)
+void host_resize(struct host *host, const char *vm_name, uint32_t count, uid_t uid, host_done_fn fn, void *userdata)
 {
-	const struct vm *core = vm->core;
-
-	switch (refusal) {
-	case VM_REFUSED_RANGE:
-		refuse(fn, userdata, HOST_OUT_OF_RANGE,
-		       "VM %s was created with %u possible vCPUs: it can have 1 to %u, not %u", vm->name,
-		       core->possible, core->possible, count);
-		break;
-	case VM_REFUSED_LEVEL:
-		refuse(fn, userdata, HOST_SLA_LIMIT,
-		       "the service level of VM %s in the daemon's configuration permits %u to %u vCPUs, not %u",
-		       vm->name, core->level->minimum, core->level->maximum, count);
-		break;
-	case VM_REFUSED_BOOT:
-		refuse(fn, userdata, HOST_BOOT_VCPU,
-		       "VM %s booted with %u vCPUs and its VMM does not permit to take those back: start it with "
-		       "removable-boot-vcpus=on, or with a lower boot count",
-		       vm->name, core->boot);
-		break;
-	case VM_REFUSED_NOTIFY:
-		refuse(fn, userdata, HOST_NOT_NOTIFIABLE,
-		       "VM %s was started without ACPI: its guest cannot be told of a change", vm->name);
-		break;
-	case VM_REFUSED_MIGRATING:
-		refuse(fn, userdata, HOST_MIGRATING, "VM %s is being migrated: try again when that has ended",
-		       vm->name);
-		break;
-	case VM_REFUSED_STORAGE:
-		refuse(fn, userdata, HOST_STORAGE, "too many requests for VM %s wait for the disk already", vm->name);
-		break;
-	case VM_ACCEPTED:
-		break;
-	}
-}
-
-static struct host_vm *find_vm(struct host *host, const char *name_or_uuid, host_resize_fn fn, void *userdata)
-{
-	struct host_vm *vm = host_lookup(host, name_or_uuid);
-
-	if (vm && vm->visible && !vm->forgetting)
-		return vm;
-	refuse(fn, userdata, HOST_NO_SUCH_VM, "there is no VM \"%.300s\"", name_or_uuid);
-	return NULL;
-}
-
-void host_resize(struct host *host, const char *vm_name, uint32_t count, uid_t uid, host_resize_fn fn, void *userdata)
-{
-	struct host_vm *vm = find_vm(host, vm_name, fn, userdata);
+	struct host_vm *vm = host_client_find(host, vm_name, fn, userdata);
 	uint64_t id = host->next_job;
 	struct host_request *request;
-	struct job superseded = {0}, *job;
-	enum vm_refusal refusal;
-	unsigned effects = 0;
+	struct fleet_answer answer;
 
 	if (!vm)
 		return;
 	if (vm->incoming) {
-		refuse_resize(vm, VM_REFUSED_MIGRATING, count, fn, userdata);
+		host_client_refuse_rule(host, vm->name, &migrating, fn, userdata);
 		return;
 	}
-	request = calloc(1, sizeof(*request));
-	if (!request) {
-		refuse(fn, userdata, HOST_NO_MEMORY, "out of memory");
+	request = host_request_new(&resize_ops, uid, fn, userdata);
+	if (!request)
 		return;
+	answer = host_fleet_apply(host, HOST_EVENT(.kind = FLEET_RESIZE, .vm = &vm->member, .count = count, .job = id));
+	if (answer.rule == RULE_NONE) {
+		host->next_job++;
+		carry_out(vm, request, id, &answer);
+	} else {
+		host_request_free(request);
+		host_client_refuse_rule(host, vm->name, &answer, fn, userdata);
 	}
-	refusal = vm_resize(vm->core, count, id, loop_now(host->loop), &superseded, &effects);
-	if (refusal != VM_ACCEPTED) {
-		free(request);
-		refuse_resize(vm, refusal, count, fn, userdata);
-		return;
-	}
-	host->next_job++;
-	vm->desired_uid = uid;
-	job = vm->core->job.id == id ? &vm->core->job : &vm->core->last_job;
-	job->uid = uid;
-	request->job = *job;
-	request->fn = fn;
-	request->userdata = userdata;
-	if (superseded.id != 0)
-		host_effect_job_ended(vm, &superseded);
-	if (vm->core->last_job.id == superseded.id)
-		effects &= ~(unsigned)VM_EFFECT_JOB_ENDED;
-	append_request(vm, request);
-	host_vm_hold(vm);
-	host_effect_apply(vm, effects & ~(unsigned)VM_EFFECT_STORE);
-	host_notice_changed(vm);
-	request->awaits = host_record_touch(vm, true);
-	host_vm_release(vm);
+	host_fleet_settle(host);
+}
+
+enum host_error host_explain(struct host *host, const char *vm_name, uint32_t count, struct explain *ret)
+{
+	struct host_vm *vm = host_find(host, vm_name);
+
+	if (!vm)
+		return HOST_NO_SUCH_VM;
+	fleet_explain(&host->fleet, &vm->member, count != 0 ? count : vm->core->desired, host_now(host), ret);
+	if (!vm->incoming)
+		return HOST_OK;
+	for (size_t i = 0; i < ret->n; i++)
+		if (ret->lines[i].rule == RULE_MIGRATING)
+			ret->lines[i].outcome = EXPLAIN_REFUSES;
+	if (ret->refused == RULE_NONE)
+		ret->refused = RULE_MIGRATING;
+	return HOST_OK;
 }
 
 /* ---- forget ---- */
@@ -187,7 +156,7 @@ void host_resize(struct host *host, const char *vm_name, uint32_t count, uid_t u
 static void on_forgotten(int error, const char *why, void *userdata)
 {
 	struct host_vm *vm = userdata;
-	host_resize_fn fn = vm->forget_fn;
+	host_done_fn fn = vm->forget_fn;
 	void *fn_data = vm->forget_data;
 
 	if (error < 0)
@@ -204,21 +173,22 @@ static bool is_held(const struct host_vm *vm)
 	return vm->live || vm->incoming || (vm->core->link == VM_DISCONNECTED && vm->peer.pid != 0);
 }
 
-void host_forget(struct host *host, const char *vm_name, uid_t uid, host_resize_fn fn, void *userdata)
+void host_forget(struct host *host, const char *vm_name, uid_t uid, host_done_fn fn, void *userdata)
 {
-	struct host_vm *vm = find_vm(host, vm_name, fn, userdata);
+	struct host_vm *vm = host_client_find(host, vm_name, fn, userdata);
 	int r;
 
 	if (!vm)
 		return;
 	if (is_held(vm)) {
-		refuse(fn, userdata, HOST_VM_RUNNING, "VM %s has a VMM: it cannot be forgotten while that runs",
-		       vm->name);
+		host_client_refuse(fn, userdata, HOST_VM_RUNNING,
+				   "VM %s has a VMM: it cannot be forgotten while that runs", vm->name);
 		return;
 	}
+	host_record_touch(vm, true); /* its usage stays */
 	r = store_delete(host->store, vm->uuid, on_forgotten, vm);
 	if (r < 0) {
-		refuse(fn, userdata, HOST_NO_MEMORY, "out of memory");
+		host_client_refuse(fn, userdata, HOST_NO_MEMORY, "out of memory");
 		return;
 	}
 	host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &uid), "uid %u has VM %s forgotten", (unsigned)uid,
@@ -227,4 +197,54 @@ void host_forget(struct host *host, const char *vm_name, uid_t uid, host_resize_
 	vm->forget_fn = fn;
 	vm->forget_data = userdata;
 	host_vm_hold(vm);
+}
+
+/* ---- backup ---- */
+
+struct backup {
+	char *path;
+	uid_t uid;
+	host_done_fn fn;
+	void *userdata;
+};
+
+static struct backup *backup_free(struct backup *backup)
+{
+	if (backup)
+		free(backup->path);
+	free(backup);
+	return NULL;
+}
+
+static void on_backup(int error, const char *why, void *userdata)
+{
+	struct backup *backup = userdata;
+
+	if (error == 0) {
+		log_info("uid %u has a backup made: %s", (unsigned)backup->uid, backup->path);
+		backup->fn(HOST_OK, NULL, 0, backup->userdata);
+	} else {
+		host_client_refuse(backup->fn, backup->userdata, error == -EEXIST ? HOST_FILE_EXISTS : HOST_STORAGE,
+				   "the backup %.300s cannot be made: %s", backup->path, why ? why : strerror(-error));
+	}
+	backup_free(backup);
+}
+
+void host_backup(struct host *host, const char *path, uid_t uid, host_done_fn fn, void *userdata)
+{
+	struct backup *backup;
+
+	if (*path != '/') {
+		host_client_refuse(fn, userdata, HOST_INVALID, "the path of a backup must be absolute, not \"%.300s\"",
+				   path);
+		return;
+	}
+	backup = calloc(1, sizeof(*backup));
+	if (backup) {
+		*backup = (struct backup){.path = strdup(path), .uid = uid, .fn = fn, .userdata = userdata};
+		if (backup->path && store_backup(host->store, path, on_backup, backup) == 0)
+			return;
+	}
+	backup_free(backup);
+	host_client_refuse(fn, userdata, HOST_NO_MEMORY, "out of memory");
 }

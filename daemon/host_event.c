@@ -8,9 +8,10 @@
 #include "daemon/host_private.h"
 #include "proto/message.h"
 
-static uint64_t now(const struct host_session *s)
+static struct fleet_answer event(struct host_session *s, struct fleet_event *e)
 {
-	return loop_now(s->host->loop);
+	e->vm = &s->vm->member;
+	return host_fleet_event(s->host, e);
 }
 
 /* The vCPU as an incoming session knows it; NULL: the session is not incoming. */
@@ -31,60 +32,69 @@ static struct vm_verdict deny(enum cpupolicy_reason reason)
 	return (struct vm_verdict){.psci = CPUPOLICY_PSCI_DENIED, .reason = reason, .would = reason};
 }
 
+static void count_allowed(struct host *host, enum cpupolicy_reason reason)
+{
+	host->counters.verdicts[COUNTERS_ALLOWED][reason]++;
+}
+
 struct vm_verdict host_ask(struct host_session *session, const struct cpupolicy_ask *ask)
 {
-	struct vm_verdict verdict;
+	struct fleet_answer answer;
 
 	if (session->role != HOST_ROLE_LIVE)
 		return deny(CPUPOLICY_REASON_INACTIVE);
-	verdict = vm_ask(session->vm->core, ask->vcpu, now(session));
-	if (verdict.reason != CPUPOLICY_REASON_GRANTED)
-		host_notice_denied(session->vm, ask->vcpu, &verdict, 1);
-	return verdict;
+	answer = event(session, HOST_EVENT(.kind = FLEET_ASK, .vcpu = ask->vcpu));
+	if (answer.verdict.reason == CPUPOLICY_REASON_GRANTED)
+		count_allowed(session->host, answer.verdict.reason);
+	else
+		host_notice_denied(session->vm, ask->vcpu, &answer.verdict, answer.rule, 1);
+	return answer.verdict;
+}
+
+/* Of the VMM, or of the page: the reason says which. */
+static void note_denied(struct host_session *s, uint32_t vcpu, enum cpupolicy_reason reason, uint32_t count)
+{
+	struct vm_verdict verdict = deny(reason);
+	bool ungranted = reason == CPUPOLICY_REASON_NOT_ENABLED || reason == CPUPOLICY_REASON_EJECTED;
+
+	event(s, HOST_EVENT(.kind = FLEET_DENIED, .vcpu = vcpu, .reason = reason, .count = count));
+	host_notice_denied(s->vm, vcpu, &verdict, ungranted ? s->vm->member.bound : RULE_NONE, count);
 }
 
 struct vm_verdict host_ask_overload(struct host_session *session, const struct cpupolicy_ask *ask)
 {
-	struct vm_verdict verdict = deny(CPUPOLICY_REASON_OVERLOAD);
-
-	if (session->role == HOST_ROLE_LIVE) {
-		host_effect_apply(session->vm, vm_denied(session->vm->core, ask->vcpu, verdict.reason, 1));
-		host_notice_denied(session->vm, ask->vcpu, &verdict, 1);
-	}
-	return verdict;
+	if (session->role == HOST_ROLE_LIVE)
+		note_denied(session, ask->vcpu, CPUPOLICY_REASON_OVERLOAD, 1);
+	return deny(CPUPOLICY_REASON_OVERLOAD);
 }
 
 /* ---- power ---- */
 
-static void power_denied(struct host_vm *vm, const struct cpupolicy_power *power)
+/* Where the page allowed without asking, this report is the only trace of the verdict. */
+static void note_allowed(struct host_vm *vm, const struct cpupolicy_power *power)
 {
-	struct vm_verdict verdict = deny(power->reason);
-
-	host_effect_apply(vm, vm_denied(vm->core, power->vcpu, power->reason, power->count));
-	host_notice_denied(vm, power->vcpu, &verdict, power->count);
-}
-
-/* Where the page allowed without asking, this report is the only trace of what enforcement would have denied. */
-static void note_observed(struct host_vm *vm, uint32_t vcpu)
-{
-	static const struct vm_verdict verdict = {
+	static const struct vm_verdict observed = {
 		.psci = CPUPOLICY_PSCI_SUCCESS,
 		.reason = CPUPOLICY_REASON_OBSERVED,
 		.would = CPUPOLICY_REASON_NOT_ENABLED,
 	};
-	uint64_t word = vm_word(vm->core, vcpu);
+	uint64_t word = vm_word(vm->core, power->vcpu);
 
-	if ((word & CPUPOLICY_WORD_VERDICT_MASK) >> CPUPOLICY_WORD_VERDICT_SHIFT != CPUPOLICY_VERDICT_ASK)
-		host_notice_denied(vm, vcpu, &verdict, 1);
+	if ((word & CPUPOLICY_WORD_VERDICT_MASK) >> CPUPOLICY_WORD_VERDICT_SHIFT == CPUPOLICY_VERDICT_ASK &&
+	    (vm->live->features & CPUPOLICY_F_ASK))
+		return;
+	if (power->reason == CPUPOLICY_REASON_OBSERVED)
+		host_notice_denied(vm, power->vcpu, &observed, vm->member.bound, 1);
+	else
+		count_allowed(vm->host, power->reason);
 }
 
 static void power_on(struct host_session *s, const struct cpupolicy_power *power)
 {
 	struct host_vm *vm = s->vm;
 
-	host_effect_apply(vm, vm_power_on(vm->core, power->vcpu, power->reason, now(s)));
-	if (power->reason == CPUPOLICY_REASON_OBSERVED)
-		note_observed(vm, power->vcpu);
+	event(s, HOST_EVENT(.kind = FLEET_POWER_ON, .vcpu = power->vcpu, .reason = power->reason));
+	note_allowed(vm, power);
 	host_notice_log(vm,
 			HOST_LINE(.level = LOG_DEBUG, .vcpu = &power->vcpu, .verdict = "allow",
 				  .reason = cpupolicy_msg_reason_name(power->reason)),
@@ -101,7 +111,6 @@ static void fact_power(struct cpupolicy_vcpu *vcpu, uint32_t event)
 
 void host_power(struct host_session *session, const struct cpupolicy_power *power)
 {
-	struct host_vm *vm = session->vm;
 	struct cpupolicy_vcpu *vcpu = fact(session, power->vcpu);
 
 	if (vcpu)
@@ -113,10 +122,10 @@ void host_power(struct host_session *session, const struct cpupolicy_power *powe
 		power_on(session, power);
 		break;
 	case CPUPOLICY_POWER_OFF:
-		host_effect_apply(vm, vm_power_off(vm->core, power->vcpu, now(session)));
+		event(session, HOST_EVENT(.kind = FLEET_POWER_OFF, .vcpu = power->vcpu));
 		break;
 	case CPUPOLICY_POWER_DENIED:
-		power_denied(vm, power);
+		note_denied(session, power->vcpu, power->reason, power->count);
 		break;
 	}
 }
@@ -125,10 +134,9 @@ void host_power(struct host_session *session, const struct cpupolicy_power *powe
 
 void host_ost(struct host_session *session, const struct cpupolicy_ost *ost)
 {
-	struct host_vm *vm = session->vm;
-
 	if (session->role == HOST_ROLE_LIVE)
-		host_effect_apply(vm, vm_ost(vm->core, ost->vcpu, ost->event, ost->status, now(session)));
+		event(session, HOST_EVENT(.kind = FLEET_OST, .vcpu = ost->vcpu, .ost_event = ost->event,
+					  .ost_status = ost->status));
 }
 
 static void fact_eject(struct cpupolicy_vcpu *vcpu, uint32_t cause)
@@ -141,13 +149,12 @@ static void fact_eject(struct cpupolicy_vcpu *vcpu, uint32_t cause)
 
 void host_eject(struct host_session *session, const struct cpupolicy_eject *eject)
 {
-	struct host_vm *vm = session->vm;
 	struct cpupolicy_vcpu *vcpu = fact(session, eject->vcpu);
 
 	if (vcpu)
 		fact_eject(vcpu, eject->cause);
 	if (session->role == HOST_ROLE_LIVE)
-		host_effect_apply(vm, vm_eject(vm->core, eject->vcpu, eject->cause, now(session)));
+		event(session, HOST_EVENT(.kind = FLEET_EJECT, .vcpu = eject->vcpu, .cause = eject->cause));
 }
 
 /* ---- the VMM's state ---- */
@@ -160,9 +167,9 @@ void host_run_state(struct host_session *session, enum cpupolicy_run_state state
 		session->facts->run_state = state;
 	if (session->role != HOST_ROLE_LIVE)
 		return;
-	host_effect_apply(vm, vm_run_state(vm->core, state, now(session)));
+	event(session, HOST_EVENT(.kind = FLEET_RUN_STATE, .run_state = state));
 	if (state == CPUPOLICY_RUN_INACTIVE)
-		host_registration_activate(vm);
+		host_session_activate(vm);
 }
 
 void host_reset(struct host_session *session, enum cpupolicy_reset_kind kind)
@@ -174,7 +181,7 @@ void host_reset(struct host_session *session, enum cpupolicy_reset_kind kind)
 			session->facts->vcpus[i].flags &= ~CPUPOLICY_VCPU_ONLINE;
 	if (session->role != HOST_ROLE_LIVE)
 		return;
-	host_effect_apply(vm, vm_reset(vm->core, now(session)));
+	event(session, HOST_EVENT(.kind = FLEET_RESET));
 	host_notice_log(vm, HOST_LINE(.level = LOG_DEBUG), "VM %s was reset by its %s", vm->name,
 			kind == CPUPOLICY_RESET_GUEST ? "guest" : "operator");
 }
@@ -190,15 +197,14 @@ void host_state(struct host_session *session, enum cpupolicy_run_state state, co
 	}
 	if (session->role != HOST_ROLE_LIVE)
 		return;
-	host_effect_apply(vm, vm_state(vm->core, state, vcpus, now(session)));
+	event(session, HOST_EVENT(.kind = FLEET_STATE, .run_state = state, .vcpus = vcpus));
 	if (state == CPUPOLICY_RUN_INACTIVE)
-		host_registration_activate(vm);
+		host_session_activate(vm);
 }
 
 void host_confirm(struct host_session *session, const struct cpupolicy_confirm *confirm)
 {
-	struct host_vm *vm = session->vm;
-
 	if (session->role == HOST_ROLE_LIVE)
-		host_effect_apply(vm, vm_confirm(vm->core, confirm->epoch, confirm->generation));
+		event(session,
+		      HOST_EVENT(.kind = FLEET_CONFIRM, .epoch = confirm->epoch, .generation = confirm->generation));
 }

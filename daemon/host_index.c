@@ -152,16 +152,20 @@ struct host_vm *host_index_name(const struct host_index *index, const char *name
 	return found ? index->by_name[at] : NULL;
 }
 
-struct host_vm *host_index_after(const struct host_index *index, const struct host_vm *vm)
+struct host_vm *host_index_after_uuid(const struct host_index *index, const uint8_t uuid[CPUPOLICY_UUID_SIZE])
 {
 	bool found;
-	size_t at = 0;
+	size_t at = position(index->by_uuid, index->n, uuid, compare_uuid, &found);
 
-	if (vm) {
-		at = position(index->by_uuid, index->n, vm->uuid, compare_uuid, &found);
-		at += found;
-	}
+	at += found;
 	return at < index->n ? index->by_uuid[at] : NULL;
+}
+
+struct host_vm *host_index_after(const struct host_index *index, const struct host_vm *vm)
+{
+	if (vm)
+		return host_index_after_uuid(index, vm->uuid);
+	return index->n > 0 ? index->by_uuid[0] : NULL;
 }
 
 struct host_vm *host_index_job(const struct host_index *index, uint64_t id)

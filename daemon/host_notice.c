@@ -7,6 +7,7 @@
 
 #include <inttypes.h>
 #include <stdarg.h>
+#include <string.h>
 
 #include "daemon/host_private.h"
 #include "daemon/util.h"
@@ -34,10 +35,13 @@ void host_notice_changed(struct host_vm *vm)
 	enlist(vm);
 }
 
-void host_notice_denied(struct host_vm *vm, uint32_t vcpu, const struct vm_verdict *verdict, uint32_t count)
+void host_notice_denied(struct host_vm *vm, uint32_t vcpu, const struct vm_verdict *verdict, enum rule rule,
+			uint32_t count)
 {
+	bool denied = verdict->psci != CPUPOLICY_PSCI_SUCCESS;
 	struct host_denial *denial;
 
+	vm->host->counters.verdicts[denied ? COUNTERS_DENIED : COUNTERS_OBSERVED][verdict->would] += count;
 	host_notice_changed(vm);
 	if (!vm->denials)
 		vm->denials = calloc(vm->core->possible, sizeof(*vm->denials));
@@ -46,7 +50,13 @@ void host_notice_denied(struct host_vm *vm, uint32_t vcpu, const struct vm_verdi
 	denial = &vm->denials[vcpu];
 	denial->count = denial->count > UINT32_MAX - count ? UINT32_MAX : denial->count + count;
 	denial->verdict = *verdict;
+	denial->rule = rule;
 	vm->denied = true;
+}
+
+void host_notice_host(struct host *host)
+{
+	loop_deferred_schedule(host->notices);
 }
 
 void host_notice_drop(struct host_vm *vm)
@@ -65,26 +75,28 @@ void host_notice_drop(struct host_vm *vm)
 
 bool host_notice_gate(struct host_vm *vm)
 {
-	return peerlog_open(&vm->host->peerlog, vm->peer.uid, loop_now(vm->host->loop));
+	return peerlog_open(&vm->host->peerlog, vm->peer.uid, host_now(vm->host));
 }
 
 static void log_denial(struct host_vm *vm, uint32_t vcpu, const struct host_denial *denial)
 {
 	const struct vm_verdict *verdict = &denial->verdict;
 	const char *reason = cpupolicy_msg_reason_name(verdict->would);
+	const char *rule = denial->rule != RULE_NONE ? rule_name(denial->rule) : NULL;
 	bool enforced = verdict->psci != CPUPOLICY_PSCI_SUCCESS;
 	uint32_t dropped;
 
-	if (!log_gate_open(&vm->denial_gate, DENIAL_LINES, loop_now(vm->host->loop), &dropped))
+	if (!log_gate_open(&vm->denial_gate, DENIAL_LINES, host_now(vm->host), &dropped))
 		return;
 	if (dropped > 0)
 		host_notice_log(vm, HOST_LINE(.level = LOG_NOTICE),
 				"VM %s: left out %u lines about denied CPU_ON calls", vm->name, dropped);
 	host_notice_log(vm,
 			HOST_LINE(.level = LOG_NOTICE, .vcpu = &vcpu, .verdict = enforced ? "deny" : "allow",
-				  .reason = reason, .uid = &vm->peer.uid),
-			"VM %s: CPU_ON of vCPU %u %s: %s (%u calls)", vm->name, vcpu,
-			enforced ? "denied" : "would have been denied", reason, denial->count);
+				  .reason = reason, .rule = rule, .uid = &vm->peer.uid),
+			"VM %s: CPU_ON of vCPU %u %s: %s%s%s (%u calls)", vm->name, vcpu,
+			enforced ? "denied" : "would have been denied", reason, rule ? ", " : "", rule ? rule : "",
+			denial->count);
 }
 
 static void flush_denials(struct host_vm *vm)
@@ -100,13 +112,27 @@ static void flush_denials(struct host_vm *vm)
 		vm->denials[i].count = 0;
 		log_denial(vm, i, &denial);
 		if (host->observer && host->observer->denied)
-			host->observer->denied(vm, i, &denial.verdict, denial.count, host->observer_data);
+			host->observer->denied(vm, i, &denial.verdict, denial.rule, denial.count, host->observer_data);
 	}
+}
+
+static void tell_host(struct host *host)
+{
+	struct host_view now;
+
+	host_view(host, &now);
+	if (memcmp(&now, &host->told, sizeof(now)) == 0)
+		return;
+	host->told = now;
+	if (host->observer && host->observer->host_changed)
+		host->observer->host_changed(host->observer_data);
 }
 
 void host_notice_flush(void *userdata)
 {
 	struct host *host = userdata;
+
+	tell_host(host);
 
 	while (host->noticed) {
 		struct host_vm *vm = host->noticed;
@@ -139,10 +165,15 @@ void host_notice_log(const struct host_vm *vm, const struct host_line *line, con
 	va_end(ap);
 
 	const struct log_field fields[] = {
-		{"VM_UUID", vm->uuid_text},         {"VM_NAME", vm->name},
-		{"VCPU", line->vcpu ? vcpu : NULL}, {"VERDICT", line->verdict},
-		{"REASON", line->reason},           {"JOB", line->job != 0 ? job : NULL},
-		{"UID", line->uid ? uid : NULL},    {NULL, NULL},
+		{"VM_UUID", vm->uuid_text},
+		{"VM_NAME", vm->name},
+		{"VCPU", line->vcpu ? vcpu : NULL},
+		{"VERDICT", line->verdict},
+		{"REASON", line->reason},
+		{"RULE", line->rule},
+		{"JOB", line->job != 0 ? job : NULL},
+		{"UID", line->uid ? uid : NULL},
+		{NULL, NULL},
 	};
 
 	log_fields(line->level, fields, "%s", text);

@@ -67,13 +67,47 @@ static const char *find_member(const char *p, size_t n, const char **ret_key)
 	}
 }
 
+/* From an array's bracket to its n-th element. */
+static const char *find_element(const char *p, size_t n)
+{
+	p = skip_space(p + 1);
+	while (n-- > 0) {
+		p = skip_space(skip_value(p));
+		if (*p != ',')
+			break;
+		p = skip_space(p + 1);
+	}
+	return p;
+}
+
+static const char *find_value(const char *text, const size_t *path, size_t depth, const char **ret_key)
+{
+	const char *at = skip_space(text);
+
+	*ret_key = at;
+	for (size_t i = 0; i < depth; i++) {
+		if (*at == '{')
+			at = find_member(at, path[i], ret_key);
+		else if (*at == '[')
+			*ret_key = at = find_element(at, path[i]);
+		else
+			break;
+	}
+	return at;
+}
+
+const char *json_where_value(const char *text, const size_t *path, size_t depth)
+{
+	const char *key;
+
+	return find_value(text, path, depth, &key);
+}
+
 void json_where(const char *text, const size_t *path, size_t depth, bool key, unsigned *ret_line, unsigned *ret_column)
 {
-	const char *at = skip_space(text), *at_key = at;
+	const char *at_key, *at = find_value(text, path, depth, &at_key);
 	unsigned line = 1, column = 1;
 
-	for (size_t i = 0; i < depth && *at == '{'; i++)
-		at = find_member(at, path[i], &at_key);
 	for (const char *p = text; p < (key ? at_key : at); p++) {
 		if (*p == '\n') {
 			line++;

@@ -12,10 +12,12 @@
 
 /*
  * `text` is JSON that jansson has accepted with duplicates rejected, NUL-terminated. `path` leads from the outermost
- * object: path[0] is the number of a member in it, in the text's (and jansson's) order, path[1] of a member of that
- * one's object, and so on. Gives the line and column, both from 1, columns in characters, of the last member's value
- * or, if `key`, of its key. Depth 0 is the outermost value.
+ * value: path[0] is the number of a member or an element in it, in the text's (and jansson's) order, path[1] of one in
+ * that one, and so on. Gives the line and column, both from 1, columns in characters, of the last one's value or, if
+ * `key`, of its key. Depth 0 is the outermost value.
  */
 void json_where(const char *text, const size_t *path, size_t depth, bool key, unsigned *ret_line, unsigned *ret_column);
+/* Where that value begins. */
+const char *json_where_value(const char *text, const size_t *path, size_t depth);
 
 #endif

@@ -59,7 +59,9 @@ struct loop {
 	int timer_fd;
 	struct event *timer_event;
 	uint64_t timer_when; /* what timer_fd is set to */
-	struct event *sigterm, *sigint;
+	struct event *sigterm, *sigint, *sighup;
+	loop_fn hangup;
+	void *hangup_data;
 	struct deferred_list scheduled;
 	struct deferred_list running; /* of this turn */
 	uint64_t now;
@@ -447,6 +449,7 @@ struct loop *loop_free(struct loop *loop)
 		return NULL;
 	free_event(loop->sigterm);
 	free_event(loop->sigint);
+	free_event(loop->sighup);
 	free_event(loop->timer_event);
 	if (loop->timer_fd >= 0)
 		close(loop->timer_fd);
@@ -494,11 +497,19 @@ static void on_quit_signal(evutil_socket_t number, short what, void *userdata)
 	loop_quit(loop);
 }
 
-static int watch_signal(struct loop *loop, struct event **event, int number)
+static void on_hangup(evutil_socket_t number, short what, void *userdata)
+{
+	struct loop *loop = userdata;
+
+	turn_begin(loop);
+	loop->hangup(loop->hangup_data);
+}
+
+static int watch_signal(struct loop *loop, struct event **event, int number, event_callback_fn fn)
 {
 	if (*event)
 		return 0;
-	*event = evsignal_new(loop->base, number, on_quit_signal, loop);
+	*event = evsignal_new(loop->base, number, fn, loop);
 	if (!*event)
 		return -ENOMEM;
 	return watch(*event, true);
@@ -506,9 +517,21 @@ static int watch_signal(struct loop *loop, struct event **event, int number)
 
 int loop_quit_on_signals(struct loop *loop)
 {
-	int r = watch_signal(loop, &loop->sigterm, SIGTERM);
+	int r = watch_signal(loop, &loop->sigterm, SIGTERM, on_quit_signal);
 
 	if (r < 0)
 		return r;
-	return watch_signal(loop, &loop->sigint, SIGINT);
+	return watch_signal(loop, &loop->sigint, SIGINT, on_quit_signal);
+}
+
+int loop_on_hangup(struct loop *loop, loop_fn fn, void *userdata)
+{
+	loop->hangup = fn;
+	loop->hangup_data = userdata;
+	return watch_signal(loop, &loop->sighup, SIGHUP, on_hangup);
+}
+
+struct event_base *loop_event_base(struct loop *loop)
+{
+	return loop->base;
 }

@@ -3,7 +3,8 @@
 #define CPUPOLICYD_LOOP_H
 
 /*
- * The event loop: the only file pair that knows libevent. Single-threaded; callbacks may free their own source.
+ * The event loop: the only file pair that knows libevent, beside metrics.c, which has its HTTP server run on it.
+ * Single-threaded; callbacks may free their own source.
  */
 
 #include <stdbool.h>
@@ -49,5 +50,11 @@ struct loop_deferred *loop_deferred_free(struct loop_deferred *d);
 
 /* SIGTERM and SIGINT quit the loop. */
 int loop_quit_on_signals(struct loop *loop);
+/* SIGHUP runs `fn`. */
+int loop_on_hangup(struct loop *loop, loop_fn fn, void *userdata);
+
+/* What runs underneath, for parts of libevent that bring their own events; no thread but this one. */
+struct event_base;
+struct event_base *loop_event_base(struct loop *loop);
 
 #endif

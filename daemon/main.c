@@ -14,11 +14,15 @@
 #include <systemd/sd-daemon.h>
 
 #include "daemon/bus.h"
+#include "daemon/capacity.h"
 #include "daemon/config.h"
 #include "daemon/host.h"
 #include "daemon/listener.h"
 #include "daemon/log.h"
 #include "daemon/loop.h"
+#include "daemon/metrics.h"
+#include "daemon/policy.h"
+#include "daemon/recorder.h"
 #include "daemon/store.h"
 #include "daemon/util.h"
 
@@ -30,16 +34,21 @@ enum {
 };
 
 DEFINE_CLEANUP(struct bus *, bus_free)
+DEFINE_CLEANUP(struct capacity *, capacity_free)
 DEFINE_CLEANUP(struct config *, config_free)
 DEFINE_CLEANUP(struct host *, host_free)
 DEFINE_CLEANUP(struct listener *, listener_free)
 DEFINE_CLEANUP(struct loop *, loop_free)
+DEFINE_CLEANUP(struct metrics *, metrics_free)
+DEFINE_CLEANUP(struct policy *, policy_unref)
+DEFINE_CLEANUP(struct recorder *, recorder_close)
 DEFINE_CLEANUP(struct store *, store_close)
 
 struct options {
 	const char *config; /* NULL: the default one, which may be missing */
 	const char *socket;
 	const char *state_directory;
+	const char *policy_directory;
 	const char *bus;
 	int log_level;
 	bool check;
@@ -53,14 +62,15 @@ static void print_help(void)
 	printf("Usage: cpupolicyd [OPTION]...\n"
 	       "Decides which vCPUs the virtual machines of this host may use.\n\n"
 	       "  --config FILE          read this configuration (default: %s)\n"
-	       "  --check-config         check the configuration and exit\n"
+	       "  --check-config         check the configuration and the policy, and exit\n"
 	       "  --socket PATH          listen for VMMs here\n"
 	       "  --state-directory DIR  keep the records here\n"
+	       "  --policy-directory DIR read classes, tenants and rules from here\n"
 	       "  --bus BUS              offer the API on this bus: system, session, none or an address\n"
 	       "  --log-level LEVEL      error, warning, notice, info (default) or debug\n"
 	       "  --version              print the version and exit\n"
 	       "  --help                 print this and exit\n\n"
-	       "--socket, --state-directory and --bus replace what the configuration says.\n",
+	       "--socket, --state-directory, --policy-directory and --bus replace what the configuration says.\n",
 	       default_config);
 }
 
@@ -84,12 +94,23 @@ static int parse_level(const char *text, int *ret)
 
 static int parse_options(int argc, char *argv[], struct options *ret)
 {
-	enum { OPT_CONFIG = 256, OPT_CHECK, OPT_SOCKET, OPT_STATE, OPT_BUS, OPT_LEVEL, OPT_VERSION, OPT_HELP };
+	enum {
+		OPT_CONFIG = 256,
+		OPT_CHECK,
+		OPT_SOCKET,
+		OPT_STATE,
+		OPT_POLICY,
+		OPT_BUS,
+		OPT_LEVEL,
+		OPT_VERSION,
+		OPT_HELP
+	};
 	static const struct option longs[] = {
 		{"config", required_argument, NULL, OPT_CONFIG},
 		{"check-config", no_argument, NULL, OPT_CHECK},
 		{"socket", required_argument, NULL, OPT_SOCKET},
 		{"state-directory", required_argument, NULL, OPT_STATE},
+		{"policy-directory", required_argument, NULL, OPT_POLICY},
 		{"bus", required_argument, NULL, OPT_BUS},
 		{"log-level", required_argument, NULL, OPT_LEVEL},
 		{"version", no_argument, NULL, OPT_VERSION},
@@ -112,6 +133,9 @@ static int parse_options(int argc, char *argv[], struct options *ret)
 			break;
 		case OPT_STATE:
 			o.state_directory = optarg;
+			break;
+		case OPT_POLICY:
+			o.policy_directory = optarg;
 			break;
 		case OPT_BUS:
 			o.bus = optarg;
@@ -159,6 +183,7 @@ static int load_config(const struct options *options, struct config **ret)
 	} overrides[] = {
 		{"socket", options->socket},
 		{"state_directory", options->state_directory},
+		{"policy_directory", options->policy_directory},
 		{"bus", options->bus},
 	};
 	int r = config_load(&config, options->config ? options->config : default_config, !options->config, &error);
@@ -172,12 +197,30 @@ static int load_config(const struct options *options, struct config **ret)
 	return 0;
 }
 
-static void print_checked(const struct options *options)
+static int read_policy(const struct config *config, struct policy **ret)
 {
+	_cleanup_free_ char *error = NULL;
+	int r = policy_load(ret, config->policy_directory, &error);
+
+	return r < 0 ? report(r, error, EXIT_CONFIG) : 0;
+}
+
+static int check(const struct options *options, const struct config *config)
+{
+	_cleanup_(policy_unrefp) struct policy *policy = NULL;
+	int status = read_policy(config, &policy);
+	size_t n_files, n_classes;
+
+	if (status != 0)
+		return status;
 	if (!options->config && access(default_config, F_OK) < 0)
 		printf("%s: not there; the built-in defaults are used\n", default_config);
 	else
 		printf("%s: correct\n", options->config ? options->config : default_config);
+	policy_sources(policy, &n_files);
+	policy_classes(policy, &n_classes);
+	printf("%s: correct, %zu files, %zu classes\n", config->policy_directory, n_files, n_classes);
+	return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
 static void prepare_process(void)
@@ -195,31 +238,128 @@ static void prepare_process(void)
 	}
 }
 
+/* What comes from outside the host. */
+struct daemon {
+	struct host *host;
+};
+
+static void on_cpus(uint32_t cpus, void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	if (daemon->host)
+		host_capacity_changed(daemon->host);
+}
+
+static void on_hangup(void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	sd_notify(0, "RELOADING=1");
+	host_reload(daemon->host, getuid(), NULL, NULL);
+	sd_notify(0, "READY=1");
+}
+
+static void on_recording_ended(int error, const char *why, void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	log_error("the recording of events has ended: %s", why ? why : strerror(-error));
+	if (daemon->host)
+		host_recording_ended(daemon->host);
+}
+
+static int open_recorder(struct recorder **ret, struct loop *loop, const struct config *config, struct daemon *daemon)
+{
+	_cleanup_free_ char *error = NULL;
+	int r;
+
+	if (!config->record_directory)
+		return 0;
+	r = recorder_open(ret, loop, config->record_directory, on_recording_ended, daemon, &error);
+	if (r < 0)
+		return report(r, error, EXIT_FAILURE);
+	log_info("events are recorded in %s", recorder_path(*ret));
+	return 0;
+}
+
+static int open_loop(struct loop **ret, struct daemon *daemon)
+{
+	int r = loop_new(ret);
+
+	if (r >= 0)
+		r = loop_quit_on_signals(*ret);
+	if (r >= 0)
+		r = loop_on_hangup(*ret, on_hangup, daemon);
+	return r < 0 ? report(r, NULL, EXIT_FAILURE) : 0;
+}
+
+static int open_host(struct daemon *daemon, const struct host_setup *setup, struct host **ret)
+{
+	_cleanup_free_ char *error = NULL;
+	int r = host_new(ret, setup);
+
+	if (r < 0)
+		return report(r, NULL, EXIT_FAILURE);
+	daemon->host = *ret;
+	r = host_load(*ret, &error);
+	return r < 0 ? report(r, error, EXIT_STATE) : 0;
+}
+
+/* VMs do not go without their daemon because nobody can watch it. */
+static void open_metrics(struct metrics **ret, struct loop *loop, struct host *host, const struct config *config)
+{
+	_cleanup_free_ char *error = NULL;
+	int r;
+
+	if (strcmp(config->metrics, "none") == 0)
+		return;
+	r = metrics_new(ret, loop, host, config->metrics, config->metrics_group, &error);
+	if (r < 0)
+		log_error("%s; there are none", error ? error : strerror(-r));
+}
+
 static int run(const struct config *config)
 {
 	_cleanup_free_ char *error = NULL;
+	struct daemon daemon = {0};
 	/* Ended in reverse. */
 	_cleanup_(loop_freep) struct loop *loop = NULL;
+	_cleanup_(policy_unrefp) struct policy *policy = NULL;
+	_cleanup_(capacity_freep) struct capacity *capacity = NULL;
 	_cleanup_(store_closep) struct store *store = NULL;
+	_cleanup_(recorder_closep) struct recorder *recorder = NULL;
 	_cleanup_(host_freep) struct host *host = NULL;
 	_cleanup_(listener_freep) struct listener *listener = NULL;
 	_cleanup_(bus_freep) struct bus *bus = NULL;
-	int r;
+	_cleanup_(metrics_freep) struct metrics *metrics = NULL;
+	int r, status;
 
-	r = loop_new(&loop);
-	if (r >= 0)
-		r = loop_quit_on_signals(loop);
+	status = read_policy(config, &policy);
+	if (status == 0)
+		status = open_loop(&loop, &daemon);
+	if (status != 0)
+		return status;
+	r = capacity_new(&capacity, loop, "", on_cpus, &daemon);
 	if (r < 0)
 		return report(r, NULL, EXIT_FAILURE);
 	r = store_open(&store, loop, config->state_directory, &error);
 	if (r < 0)
 		return report(r, error, EXIT_STATE);
-	r = host_new(&host, loop, store, config);
-	if (r < 0)
-		return report(r, NULL, EXIT_FAILURE);
-	r = host_load(host, &error);
-	if (r < 0)
-		return report(r, error, EXIT_STATE);
+	status = open_recorder(&recorder, loop, config, &daemon);
+	if (status == 0)
+		status = open_host(&daemon,
+				   &(struct host_setup){
+					   .loop = loop,
+					   .store = store,
+					   .config = config,
+					   .policy = policy,
+					   .capacity = capacity,
+					   .recorder = recorder,
+				   },
+				   &host);
+	if (status != 0)
+		return status;
 	r = listener_new(&listener, loop, host, config, &error);
 	if (r < 0)
 		return report(r, error, EXIT_FAILURE);
@@ -228,6 +368,7 @@ static int run(const struct config *config)
 		if (r < 0)
 			return report(r, error, EXIT_FAILURE);
 	}
+	open_metrics(&metrics, loop, host, config);
 	log_info("cpupolicyd %s: %zu VMs on record in %s, listening on %s", PACKAGE_VERSION, host_count(host),
 		 config->state_directory, config->socket);
 	sd_notify(0, "READY=1");
@@ -252,10 +393,8 @@ int main(int argc, char *argv[])
 	status = load_config(&options, &config);
 	if (status != 0)
 		return status;
-	if (options.check) {
-		print_checked(&options);
-		return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
-	}
+	if (options.check)
+		return check(&options, config);
 	prepare_process();
 	return run(config);
 }

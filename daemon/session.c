@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "daemon/log.h"
 #include "daemon/util.h"
@@ -189,6 +190,7 @@ static void on_ask(struct session *s, const struct cpupolicy_header *h, const un
 {
 	struct vm_verdict verdict = host_ask(s->host_session, &p->ask);
 
+	s->hub->asks++;
 	session_output_reply(s, h, &(struct cpupolicy_verdict){.psci = verdict.psci, .reason = verdict.reason});
 }
 
@@ -431,6 +433,18 @@ static void turn_begin(struct session *s)
 	s->busy = true;
 	s->hub->current = s;
 	s->hub->tx_length = 0;
+	s->hub->asks = 0;
+}
+
+/* The loop's time is when it saw that there is something to read. */
+static void count_latency(const struct session_hub *hub)
+{
+	struct timespec now;
+	uint64_t since = loop_now(hub->loop), until;
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	until = (uint64_t)now.tv_sec * NSEC_PER_SEC + (uint64_t)now.tv_nsec;
+	host_count_latency(hub->host, until > since ? until - since : 0, hub->asks);
 }
 
 /* The session may be gone after this. */
@@ -439,6 +453,8 @@ static void turn_end(struct session *s)
 	unsigned events = 0;
 
 	session_output_flush(s);
+	if (s->hub->asks > 0)
+		count_latency(s->hub);
 	s->hub->current = NULL;
 	s->busy = false;
 	if (!stands_still(s))

@@ -18,6 +18,7 @@ struct session_hub {
 	struct peerlog peerlog;
 	struct session *current; /* whose turn it is, and whose replies are in tx */
 	size_t tx_length;
+	uint32_t asks; /* of this turn */
 	union cpupolicy_msg_payload payload;
 	uint8_t rx[SESSION_RX_SIZE];
 	uint8_t tx[SESSION_TX_SIZE];

@@ -3,7 +3,8 @@
 /*
  * Two threads. The loop's thread queues requests and runs their callbacks; the writer takes the whole queue at a time,
  * writes it as one transaction and hands it back with the outcome. Under `mutex`: queue, index, done, closing. After
- * store_open() only the writer uses the database, but for store_load(), which runs while nothing is queued.
+ * store_open() only the writer uses the database, but for loading, which runs while nothing is queued. Queries and
+ * backups have a thread of their own, so that a long one delays no write: see store_reader.h.
  */
 
 #include "daemon/store.h"
@@ -22,8 +23,11 @@
 #include <sys/queue.h>
 #include <sys/stat.h>
 
+#include "daemon/store_backup.h"
+#include "daemon/store_reader.h"
 #include "daemon/store_record.h"
 #include "daemon/store_schema.h"
+#include "daemon/store_usage.h"
 #include "daemon/util.h"
 
 #define DATABASE "state.db"
@@ -35,10 +39,20 @@ struct waiter {
 	STAILQ_ENTRY(waiter) entry;
 };
 
+/* The host's modes are queued like the record of a VM, under the UUID that no VM has. */
+static const uint8_t host_uuid[CPUPOLICY_UUID_SIZE];
+
+enum request_kind {
+	REQUEST_PUT,
+	REQUEST_DELETE,
+	REQUEST_HOST,
+};
+
 struct request {
 	uint8_t uuid[CPUPOLICY_UUID_SIZE]; /* first: the index compares from here */
-	bool deletes;
-	struct store_vm vm; /* unless it deletes */
+	enum request_kind kind;
+	struct store_vm vm; /* DELETE: whatever waited to be written, of which the usage still is */
+	struct store_host host;
 	STAILQ_HEAD(, waiter) waiters;
 	TAILQ_ENTRY(request) entry;
 	int error;
@@ -52,7 +66,8 @@ struct store {
 	char *boot_id;
 	int lock_fd;
 	sqlite3 *db;
-	sqlite3_stmt *put, *del;
+	struct store_record_sql sql;
+	struct store_reader *reader;
 
 	pthread_t thread;
 	bool has_thread;
@@ -105,17 +120,28 @@ static void leave_alone(void *request)
 
 static int write_request(struct store *store, const struct request *request)
 {
-	if (request->deletes)
-		return store_record_delete(store->del, request->uuid);
-	return store_record_put(store->put, &request->vm, store->boot_id);
+	int rc;
+
+	switch (request->kind) {
+	case REQUEST_PUT:
+		return store_record_put(&store->sql, &request->vm, store->boot_id);
+	case REQUEST_HOST:
+		return store_record_put_host(&store->sql, &request->host);
+	case REQUEST_DELETE:
+		break;
+	}
+	rc = store_record_put_usage(&store->sql, &request->vm);
+	return rc == SQLITE_OK ? store_record_delete(&store->sql, request->uuid) : rc;
 }
 
 static void set_error(struct store *store, struct request *request, int rc)
 {
 	char what[CPUPOLICY_NAME_SIZE + 64];
 
-	if (request->deletes)
+	if (request->kind == REQUEST_DELETE)
 		snprintf(what, sizeof(what), "delete the record of a VM");
+	else if (request->kind == REQUEST_HOST)
+		snprintf(what, sizeof(what), "record the state of the host");
 	else
 		snprintf(what, sizeof(what), "record the VM %s", request->vm.name);
 	request->error = store_schema_error(store->db, rc, store->directory, what, &request->why);
@@ -128,7 +154,8 @@ static void roll_back(struct store *store)
 		sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
 }
 
-static int write_together(struct store *store, struct request_list *batch)
+/* All of the batch in one transaction, or `only` that one. */
+static int write_together(struct store *store, struct request_list *batch, const struct request *only)
 {
 	struct request *request;
 	int rc;
@@ -138,21 +165,21 @@ static int write_together(struct store *store, struct request_list *batch)
 	TAILQ_FOREACH(request, batch, entry) {
 		if (rc != SQLITE_OK)
 			break;
-		rc = write_request(store, request);
+		if (!only || request == only)
+			rc = write_request(store, request);
 	}
 	if (rc == SQLITE_OK)
 		rc = sqlite3_exec(store->db, "COMMIT", NULL, NULL, NULL);
 	return rc;
 }
 
-static void write_alone(struct store *store, struct request *request)
+static void write_alone(struct store *store, struct request_list *batch, struct request *request)
 {
-	int rc;
+	int rc = write_together(store, batch, request);
 
-	errno = 0;
-	rc = write_request(store, request); /* a transaction by itself */
-	if (rc != SQLITE_OK)
-		set_error(store, request, rc);
+	if (rc == SQLITE_OK)
+		return;
+	set_error(store, request, rc);
 	roll_back(store);
 }
 
@@ -174,7 +201,7 @@ static bool fails_all(int rc)
 static void write_batch(struct store *store, struct request_list *batch)
 {
 	struct request *request;
-	int rc = write_together(store, batch);
+	int rc = write_together(store, batch, NULL);
 
 	if (rc == SQLITE_OK)
 		return;
@@ -187,7 +214,7 @@ static void write_batch(struct store *store, struct request_list *batch)
 	roll_back(store);
 	/* One record that cannot be written is no reason to fail the others. */
 	TAILQ_FOREACH(request, batch, entry)
-		write_alone(store, request);
+		write_alone(store, batch, request);
 }
 
 static void announce_done(struct store *store)
@@ -288,33 +315,79 @@ static struct request *queue_request(struct store *store, const uint8_t uuid[CPU
 	return request;
 }
 
-/* `vm` NULL: delete. */
-static int enqueue(struct store *store, const uint8_t uuid[CPUPOLICY_UUID_SIZE], struct store_vm *vm, store_done_fn fn,
-		   void *userdata)
+static bool is_row(const struct usage_row *a, const struct usage_row *b)
+{
+	return a->number == b->number && a->begin == b->begin;
+}
+
+/* Whether `vm` brings this row itself, in a state that is newer. */
+static bool has_row(const struct store_vm *vm, const struct usage_row *row)
+{
+	for (size_t i = 0; i < vm->n_usage; i++)
+		if (is_row(&vm->usage[i].row, row))
+			return true;
+	return is_row(&vm->meters.row, row);
+}
+
+static int carry_row(struct store_vm *vm, const struct usage_row *row, const char *class, const char *tenant)
+{
+	if (row->number == 0 || has_row(vm, row))
+		return 0;
+	return store_vm_add_usage(vm, row, class ? class : "", tenant);
+}
+
+/* The usage that `old` was to write goes with `new`. On failure `new` may have some of it, which does no harm. */
+static int carry_usage(const struct store_vm *old, struct store_vm *new)
+{
+	int r = carry_row(new, &old->meters.row, old->class, old->tenant);
+
+	for (size_t i = 0; r >= 0 && i < old->n_usage; i++)
+		r = carry_row(new, &old->usage[i].row, old->usage[i].class, old->usage[i].tenant);
+	return r;
+}
+
+static int enqueue_record(struct request *request, struct store_vm *vm)
+{
+	int r = carry_usage(&request->vm, vm);
+
+	if (r < 0)
+		return r;
+	store_vm_clear(&request->vm);
+	request->kind = REQUEST_PUT;
+	request->vm = *vm;
+	*vm = (struct store_vm){0};
+	return 0;
+}
+
+/* `vm`: to put; `host` the same; neither: delete. */
+static int enqueue(struct store *store, const uint8_t uuid[CPUPOLICY_UUID_SIZE], struct store_vm *vm,
+		   const struct store_host *host, store_done_fn fn, void *userdata)
 {
 	struct waiter *waiter = malloc(sizeof(*waiter));
 	struct request *request;
+	int r = 0;
 
 	if (!waiter)
 		return -ENOMEM;
 	*waiter = (struct waiter){.fn = fn, .userdata = userdata};
 	pthread_mutex_lock(&store->mutex);
 	request = queue_request(store, uuid);
-	if (request) {
-		store_vm_clear(&request->vm);
-		request->deletes = !vm;
-		if (vm) {
-			request->vm = *vm;
-			*vm = (struct store_vm){0};
-		}
-		STAILQ_INSERT_TAIL(&request->waiters, waiter, entry);
-	}
-	pthread_mutex_unlock(&store->mutex);
 	if (!request) {
-		free(waiter);
-		return -ENOMEM;
+		r = -ENOMEM;
+	} else if (vm) {
+		r = enqueue_record(request, vm);
+	} else if (host) {
+		request->kind = REQUEST_HOST;
+		request->host = *host;
+	} else {
+		request->kind = REQUEST_DELETE;
 	}
-	return 0;
+	if (r >= 0)
+		STAILQ_INSERT_TAIL(&request->waiters, waiter, entry);
+	pthread_mutex_unlock(&store->mutex);
+	if (r < 0)
+		free(waiter);
+	return r;
 }
 
 int store_put(struct store *store, struct store_vm *vm, store_done_fn fn, void *userdata)
@@ -323,12 +396,27 @@ int store_put(struct store *store, struct store_vm *vm, store_done_fn fn, void *
 	uint8_t uuid[CPUPOLICY_UUID_SIZE];
 
 	memcpy(uuid, vm->uuid, sizeof(uuid));
-	return enqueue(store, uuid, vm, fn, userdata);
+	return enqueue(store, uuid, vm, NULL, fn, userdata);
 }
 
 int store_delete(struct store *store, const uint8_t uuid[CPUPOLICY_UUID_SIZE], store_done_fn fn, void *userdata)
 {
-	return enqueue(store, uuid, NULL, fn, userdata);
+	return enqueue(store, uuid, NULL, NULL, fn, userdata);
+}
+
+int store_put_host(struct store *store, const struct store_host *host, store_done_fn fn, void *userdata)
+{
+	return enqueue(store, host_uuid, NULL, host, fn, userdata);
+}
+
+int store_usage_query(struct store *store, const struct store_usage_filter *filter, store_usage_fn fn, void *userdata)
+{
+	return store_usage_start(store->reader, filter, fn, userdata);
+}
+
+int store_backup(struct store *store, const char *path, store_done_fn fn, void *userdata)
+{
+	return store_backup_start(store->reader, path, fn, userdata);
 }
 
 /* ---- loading ---- */
@@ -367,6 +455,25 @@ int store_load(struct store *store, int (*fn)(struct store_vm *vm, void *userdat
 	}
 	sqlite3_finalize(load);
 	return r < 0 ? r : 0;
+}
+
+int store_load_host(struct store *store, struct store_host *ret, char **ret_error)
+{
+	struct store_host host;
+	const char *column;
+	int rc = store_record_load_host(store->db, &host, &column);
+
+	*ret_error = NULL;
+	if (rc != SQLITE_OK)
+		return store_schema_error(store->db, rc, store->directory, "read the state of the host", ret_error);
+	if (column) {
+		if (asprintf(ret_error, "the database in %s is damaged: the state of the host has a bad %s",
+			     store->directory, column) < 0)
+			*ret_error = NULL;
+		return -EBADMSG;
+	}
+	*ret = host;
+	return 0;
 }
 
 /* ---- opening ---- */
@@ -473,9 +580,7 @@ static int open_database(struct store *store, char **ret_error)
 		r = store_schema_open(&store->db, store->directory, path, ret_error);
 	if (r < 0)
 		return r;
-	rc = store_record_prepare_put(store->db, &store->put);
-	if (rc == SQLITE_OK)
-		rc = store_record_prepare_delete(store->db, &store->del);
+	rc = store_record_prepare(store->db, &store->sql);
 	if (rc != SQLITE_OK)
 		return store_schema_error(store->db, rc, store->directory, "prepare the database", ret_error);
 	return 0;
@@ -489,6 +594,8 @@ static int start(struct store *store, struct loop *loop)
 	if (store->done_fd < 0)
 		return -errno;
 	r = loop_io_new(&store->done_io, loop, store->done_fd, LOOP_READ, on_done, store);
+	if (r >= 0)
+		r = store_reader_new(&store->reader, loop, store->directory, DATABASE);
 	if (r < 0)
 		return r;
 	return start_writer(store);
@@ -535,12 +642,12 @@ struct store *store_close(struct store *store)
 		pthread_mutex_unlock(&store->mutex);
 		pthread_join(store->thread, NULL);
 	}
+	store_reader_free(store->reader);
 	loop_io_free(store->done_io);
 	if (store->done_fd >= 0)
 		close(store->done_fd);
 	request_list_free(&store->done);
-	sqlite3_finalize(store->put);
-	sqlite3_finalize(store->del);
+	store_record_finalize(&store->sql);
 	sqlite3_close(store->db);
 	/* Last: nobody else may open the database before. */
 	if (store->lock_fd >= 0)

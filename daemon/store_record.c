@@ -19,6 +19,8 @@ enum column_type {
 	COLUMN_PID,
 	COLUMN_POSSIBLE,
 	COLUMN_RESULT,
+	COLUMN_I64,
+	COLUMN_TEXT, /* may be NULL */
 };
 
 struct column {
@@ -34,6 +36,10 @@ struct column {
 #define JOB(job, member, type)                                                                                         \
 	{                                                                                                              \
 #job "_" #member, type, offsetof(struct store_vm, job.member)                                          \
+	}
+#define METER(name, member, type)                                                                                      \
+	{                                                                                                              \
+#name, type, offsetof(struct store_vm, meters.member)                                                  \
 	}
 #define JOB_COLUMNS(job)                                                                                               \
 	JOB(job, id, COLUMN_U64), JOB(job, from, COLUMN_U32), JOB(job, to, COLUMN_U32),                                \
@@ -63,6 +69,18 @@ static const struct column columns[] = {
 	COLUMN(start_time, COLUMN_U64),
 	JOB_COLUMNS(job),
 	JOB_COLUMNS(last_job),
+	COLUMN(assigned_class, COLUMN_TEXT),
+	COLUMN(assigned_tenant, COLUMN_TEXT),
+	COLUMN(assigned_uid, COLUMN_U32),
+	METER(credit_opened, credit_opened, COLUMN_BOOL),
+	METER(credit_spent, credit_spent, COLUMN_BOOL),
+	METER(balance, balance, COLUMN_I64),
+	METER(metered_at, at, COLUMN_U64),
+	METER(open_row, row.number, COLUMN_U64),
+	METER(open_began, row.begin, COLUMN_U64),
+	METER(last_row, last_row, COLUMN_U64),
+	COLUMN(class, COLUMN_TEXT),
+	COLUMN(tenant, COLUMN_TEXT),
 };
 
 _Static_assert(CPUPOLICY_UUID_SIZE == 16 && CPUPOLICY_TOKEN_SIZE == 16, "COLUMN_ID");
@@ -75,7 +93,21 @@ static size_t bits_size(const struct store_vm *vm)
 
 /* ---- statements ---- */
 
-static int prepare(sqlite3 *db, const char *head, const char *each, const char *tail, sqlite3_stmt **ret)
+static void list_columns(FILE *f, const char *prefix)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(columns); i++)
+		fprintf(f, "%s%s, ", prefix, columns[i].name);
+	fprintf(f, "%sboot_id", prefix);
+}
+
+static int prepare_text(sqlite3 *db, FILE *f, char **sql, sqlite3_stmt **ret)
+{
+	if (fclose(f) != 0)
+		return SQLITE_NOMEM;
+	return sqlite3_prepare_v3(db, *sql, -1, SQLITE_PREPARE_PERSISTENT, ret, NULL);
+}
+
+static int prepare_put(sqlite3 *db, sqlite3_stmt **ret)
 {
 	_cleanup_free_ char *sql = NULL;
 	size_t size;
@@ -83,35 +115,56 @@ static int prepare(sqlite3 *db, const char *head, const char *each, const char *
 
 	if (!f)
 		return SQLITE_NOMEM;
-	fputs(head, f);
+	fputs("INSERT OR REPLACE INTO vm (", f);
+	list_columns(f, "");
+	fputs(") VALUES (?", f);
 	for (size_t i = 0; i < ARRAY_SIZE(columns); i++)
-		fprintf(f, "%s, ", columns[i].name);
-	fputs("boot_id", f);
-	if (each) {
-		fputs(") VALUES (", f);
-		for (size_t i = 0; i < ARRAY_SIZE(columns); i++)
-			fprintf(f, "%s, ", each);
-		fputs(each, f);
-	}
-	fputs(tail, f);
-	if (fclose(f) != 0)
-		return SQLITE_NOMEM;
-	return sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, ret, NULL);
+		fputs(", ?", f);
+	fputs(")", f);
+	return prepare_text(db, f, &sql, ret);
 }
 
-int store_record_prepare_put(sqlite3 *db, sqlite3_stmt **ret)
+int store_record_prepare(sqlite3 *db, struct store_record_sql *ret)
 {
-	return prepare(db, "INSERT OR REPLACE INTO vm (", "?", ")", ret);
+	static const char del[] = "DELETE FROM vm WHERE uuid = ?";
+	static const char usage[] = "INSERT OR REPLACE INTO usage (uuid, number, began, ended, name, class, tenant, "
+				    "guaranteed_ns, burst_ns) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)";
+	static const char host[] = "INSERT OR REPLACE INTO host (one, frozen, drained, frozen_uid, drained_uid) "
+				   "VALUES (1, ?, ?, ?, ?)";
+	int rc = prepare_put(db, &ret->put);
+
+	if (rc == SQLITE_OK)
+		rc = sqlite3_prepare_v3(db, del, -1, SQLITE_PREPARE_PERSISTENT, &ret->del, NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_prepare_v3(db, usage, -1, SQLITE_PREPARE_PERSISTENT, &ret->usage, NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_prepare_v3(db, host, -1, SQLITE_PREPARE_PERSISTENT, &ret->host, NULL);
+	return rc;
 }
 
-int store_record_prepare_delete(sqlite3 *db, sqlite3_stmt **ret)
+void store_record_finalize(struct store_record_sql *sql)
 {
-	return sqlite3_prepare_v3(db, "DELETE FROM vm WHERE uuid = ?", -1, SQLITE_PREPARE_PERSISTENT, ret, NULL);
+	sqlite3_finalize(sql->put);
+	sqlite3_finalize(sql->del);
+	sqlite3_finalize(sql->usage);
+	sqlite3_finalize(sql->host);
 }
 
+/* What is open of the usage is a row among the others, which the record names. */
 int store_record_prepare_load(sqlite3 *db, sqlite3_stmt **ret)
 {
-	return prepare(db, "SELECT ", NULL, " FROM vm ORDER BY uuid", ret);
+	_cleanup_free_ char *sql = NULL;
+	size_t size;
+	FILE *f = open_memstream(&sql, &size);
+
+	if (!f)
+		return SQLITE_NOMEM;
+	fputs("SELECT ", f);
+	list_columns(f, "vm.");
+	fputs(", ended, guaranteed_ns, burst_ns FROM vm LEFT JOIN usage"
+	      " ON usage.uuid = vm.uuid AND number = open_row AND began = open_began ORDER BY vm.uuid",
+	      f);
+	return prepare_text(db, f, &sql, ret);
 }
 
 /* ---- writing ---- */
@@ -138,6 +191,10 @@ static int bind(sqlite3_stmt *s, int i, const struct column *column, const struc
 		return sqlite3_bind_int64(s, i, *(const pid_t *)from);
 	case COLUMN_RESULT:
 		return sqlite3_bind_int(s, i, (int)*(const enum job_result *)from);
+	case COLUMN_I64:
+		return sqlite3_bind_int64(s, i, *(const int64_t *)from);
+	case COLUMN_TEXT: /* NULL is bound as NULL */
+		return sqlite3_bind_text(s, i, *(char *const *)from, -1, SQLITE_STATIC);
 	}
 	return SQLITE_MISUSE;
 }
@@ -152,7 +209,7 @@ static int run(sqlite3_stmt *s)
 	return rc == SQLITE_DONE ? SQLITE_OK : rc;
 }
 
-int store_record_put(sqlite3_stmt *put, const struct store_vm *vm, const char *boot_id)
+static int put_record(sqlite3_stmt *put, const struct store_vm *vm, const char *boot_id)
 {
 	int i = 0, rc = SQLITE_OK;
 
@@ -165,11 +222,54 @@ int store_record_put(sqlite3_stmt *put, const struct store_vm *vm, const char *b
 	return rc == SQLITE_OK ? run(put) : rc;
 }
 
-int store_record_delete(sqlite3_stmt *del, const uint8_t uuid[CPUPOLICY_UUID_SIZE])
+static int put_row(sqlite3_stmt *s, const struct store_vm *vm, const struct usage_row *row, const char *class,
+		   const char *tenant)
 {
-	int rc = sqlite3_bind_blob(del, 1, uuid, CPUPOLICY_UUID_SIZE, SQLITE_STATIC);
+	sqlite3_bind_blob(s, 1, vm->uuid, sizeof(vm->uuid), SQLITE_STATIC);
+	sqlite3_bind_int64(s, 2, (sqlite3_int64)row->number);
+	sqlite3_bind_int64(s, 3, (sqlite3_int64)row->begin);
+	sqlite3_bind_int64(s, 4, (sqlite3_int64)row->end);
+	sqlite3_bind_text(s, 5, vm->name, -1, SQLITE_STATIC);
+	sqlite3_bind_text(s, 6, class ? class : "", -1, SQLITE_STATIC);
+	sqlite3_bind_text(s, 7, tenant, -1, SQLITE_STATIC);
+	sqlite3_bind_int64(s, 8, (sqlite3_int64)row->guaranteed_ns);
+	sqlite3_bind_int64(s, 9, (sqlite3_int64)row->burst_ns);
+	return run(
+		s); /* what could not be bound is NULL, and no column but the tenant, which is NULL then, takes that */
+}
 
-	return rc == SQLITE_OK ? run(del) : rc;
+int store_record_put_usage(const struct store_record_sql *sql, const struct store_vm *vm)
+{
+	int rc = SQLITE_OK;
+
+	for (size_t i = 0; rc == SQLITE_OK && i < vm->n_usage; i++)
+		rc = put_row(sql->usage, vm, &vm->usage[i].row, vm->usage[i].class, vm->usage[i].tenant);
+	if (rc == SQLITE_OK && vm->meters.row.number != 0)
+		rc = put_row(sql->usage, vm, &vm->meters.row, vm->class, vm->tenant);
+	return rc;
+}
+
+int store_record_put(const struct store_record_sql *sql, const struct store_vm *vm, const char *boot_id)
+{
+	int rc = store_record_put_usage(sql, vm);
+
+	return rc == SQLITE_OK ? put_record(sql->put, vm, boot_id) : rc;
+}
+
+int store_record_delete(const struct store_record_sql *sql, const uint8_t uuid[CPUPOLICY_UUID_SIZE])
+{
+	int rc = sqlite3_bind_blob(sql->del, 1, uuid, CPUPOLICY_UUID_SIZE, SQLITE_STATIC);
+
+	return rc == SQLITE_OK ? run(sql->del) : rc;
+}
+
+int store_record_put_host(const struct store_record_sql *sql, const struct store_host *host)
+{
+	sqlite3_bind_int(sql->host, 1, host->frozen);
+	sqlite3_bind_int(sql->host, 2, host->drained);
+	sqlite3_bind_int64(sql->host, 3, host->frozen_uid);
+	sqlite3_bind_int64(sql->host, 4, host->drained_uid);
+	return run(sql->host);
 }
 
 /* ---- reading: what the file says is checked, it may have been edited ---- */
@@ -204,6 +304,18 @@ static int read_name(sqlite3_stmt *s, int i, char **to)
 {
 	const char *text = (const char *)sqlite3_column_text(s, i), *why;
 
+	if (!text || cpupolicy_text_check_name(text, &why) < 0)
+		return -EBADMSG;
+	*to = strdup(text);
+	return *to ? 0 : -ENOMEM;
+}
+
+static int read_text(sqlite3_stmt *s, int i, char **to)
+{
+	const char *text = (const char *)sqlite3_column_text(s, i), *why;
+
+	if (sqlite3_column_type(s, i) == SQLITE_NULL)
+		return 0;
 	if (!text || cpupolicy_text_check_name(text, &why) < 0)
 		return -EBADMSG;
 	*to = strdup(text);
@@ -247,7 +359,51 @@ static int read_column(sqlite3_stmt *s, int i, const struct column *column, stru
 		r = read_number(s, i, 0, JOB_RESULT_MAX, &n);
 		*(enum job_result *)to = (enum job_result)n;
 		break;
+	case COLUMN_I64:
+		r = read_number(s, i, INT64_MIN, INT64_MAX, &n);
+		*(int64_t *)to = n;
+		break;
+	case COLUMN_TEXT:
+		return read_text(s, i, to);
 	}
+	return r;
+}
+
+/* The row that is open; if it is not there any more, the next one is new. */
+static int read_open_row(sqlite3_stmt *load, int i, struct usage_row *row)
+{
+	sqlite3_int64 ended = 0, guaranteed = 0, burst = 0;
+	int r;
+
+	if (sqlite3_column_type(load, i) == SQLITE_NULL) {
+		*row = (struct usage_row){0};
+		return 0;
+	}
+	r = read_number(load, i, INT64_MIN, INT64_MAX, &ended);
+	if (r >= 0)
+		r = read_number(load, i + 1, INT64_MIN, INT64_MAX, &guaranteed);
+	if (r >= 0)
+		r = read_number(load, i + 2, INT64_MIN, INT64_MAX, &burst);
+	row->end = (uint64_t)ended;
+	row->guaranteed_ns = (uint64_t)guaranteed;
+	row->burst_ns = (uint64_t)burst;
+	return r;
+}
+
+static int read_columns(sqlite3_stmt *load, struct store_vm *vm, const char **ret_column)
+{
+	int r;
+
+	for (int i = 0; (size_t)i < ARRAY_SIZE(columns); i++) {
+		r = read_column(load, i, &columns[i], vm);
+		if (r < 0) {
+			*ret_column = columns[i].name;
+			return r;
+		}
+	}
+	r = read_open_row(load, (int)ARRAY_SIZE(columns) + 1, &vm->meters.row);
+	if (r < 0)
+		*ret_column = "open_row";
 	return r;
 }
 
@@ -255,28 +411,45 @@ int store_record_read(sqlite3_stmt *load, struct store_vm *ret, const char *boot
 {
 	struct store_vm vm = {0};
 	const char *recorded;
+	int r = read_columns(load, &vm, ret_column);
 
-	for (int i = 0; (size_t)i < ARRAY_SIZE(columns); i++) {
-		int r = read_column(load, i, &columns[i], &vm);
-
-		if (r < 0) {
-			store_vm_clear(&vm);
-			*ret_column = columns[i].name;
-			return r;
-		}
+	if (r < 0) {
+		store_vm_clear(&vm);
+		return r;
 	}
 	recorded = (const char *)sqlite3_column_text(load, (int)ARRAY_SIZE(columns));
-	/* No process survives a restart of the host, and its number may be another's by now. */
-	if (recorded && recorded[0] && boot_id[0] && strcmp(recorded, boot_id) != 0)
+	if (recorded && recorded[0] && boot_id[0] && strcmp(recorded, boot_id) != 0) {
+		/* No process survives a restart of the host, and its number may be another's by now. */
 		vm.pid = PEER_PID_GONE;
+		vm.other_boot = true;
+	}
+	/* Of a version that did not meter; or whether the clock is another one cannot be known. */
+	if (vm.meters.at == 0 || !boot_id[0] || !recorded || !recorded[0])
+		vm.other_boot = true;
 	*ret = vm;
 	return 0;
 }
 
-void store_vm_clear(struct store_vm *vm)
+int store_record_load_host(sqlite3 *db, struct store_host *ret, const char **ret_column)
 {
-	free(vm->name);
-	free(vm->enabled);
-	free(vm->wanted);
-	*vm = (struct store_vm){0};
+	static const char *const names[] = {"frozen", "drained", "frozen_uid", "drained_uid"};
+	sqlite3_int64 values[ARRAY_SIZE(names)] = {0, 0, UINT32_MAX, UINT32_MAX};
+	sqlite3_stmt *load = NULL;
+	int rc;
+
+	rc = sqlite3_prepare_v2(db, "SELECT frozen, drained, frozen_uid, drained_uid FROM host", -1, &load, NULL);
+	if (rc == SQLITE_OK)
+		rc = sqlite3_step(load);
+	*ret_column = NULL;
+	for (int i = 0; rc == SQLITE_ROW && !*ret_column && (size_t)i < ARRAY_SIZE(names); i++)
+		if (read_number(load, i, 0, i < 2 ? 1 : UINT32_MAX, &values[i]) < 0)
+			*ret_column = names[i];
+	sqlite3_finalize(load);
+	*ret = (struct store_host){
+		.frozen = values[0] != 0,
+		.drained = values[1] != 0,
+		.frozen_uid = (uint32_t)values[2],
+		.drained_uid = (uint32_t)values[3],
+	};
+	return rc == SQLITE_ROW || rc == SQLITE_DONE ? SQLITE_OK : rc;
 }

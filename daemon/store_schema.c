@@ -64,6 +64,41 @@ static const char *const migrations[] = {
 	"	last_job_deadline INTEGER NOT NULL,"
 	"	last_job_remaining INTEGER NOT NULL"
 	") STRICT, WITHOUT ROWID;",
+
+	/* Service levels. What is NULL was not assigned, or is not known of a record that is older. */
+	"ALTER TABLE vm ADD COLUMN assigned_class TEXT;"
+	"ALTER TABLE vm ADD COLUMN assigned_tenant TEXT;"
+	"ALTER TABLE vm ADD COLUMN assigned_uid INTEGER NOT NULL DEFAULT 4294967295;"
+	"ALTER TABLE vm ADD COLUMN credit_opened INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE vm ADD COLUMN credit_spent INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE vm ADD COLUMN balance INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE vm ADD COLUMN metered_at INTEGER NOT NULL DEFAULT 0;" /* 0: never */
+	"ALTER TABLE vm ADD COLUMN open_row INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE vm ADD COLUMN open_began INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE vm ADD COLUMN last_row INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE vm ADD COLUMN class TEXT;"
+	"ALTER TABLE vm ADD COLUMN tenant TEXT;"
+	/* A VM that was forgotten and comes again numbers its rows from 1 anew: when one began tells them apart. */
+	"CREATE TABLE usage ("
+	"	uuid BLOB NOT NULL,"
+	"	number INTEGER NOT NULL,"
+	"	began INTEGER NOT NULL," /* ns since 1970, as the next */
+	"	ended INTEGER NOT NULL,"
+	"	name TEXT NOT NULL,"
+	"	class TEXT NOT NULL,"
+	"	tenant TEXT,"
+	"	guaranteed_ns INTEGER NOT NULL,"
+	"	burst_ns INTEGER NOT NULL,"
+	"	PRIMARY KEY (uuid, number, began)"
+	") STRICT, WITHOUT ROWID;"
+	"CREATE INDEX usage_began ON usage (began);"
+	"CREATE TABLE host ("
+	"	one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),"
+	"	frozen INTEGER NOT NULL,"
+	"	drained INTEGER NOT NULL,"
+	"	frozen_uid INTEGER NOT NULL,"
+	"	drained_uid INTEGER NOT NULL"
+	") STRICT;",
 };
 
 static int __attribute__((format(printf, 3, 4))) say(int r, char **ret, const char *format, ...)
@@ -168,10 +203,22 @@ static int read_identity(sqlite3 *db, struct identity *ret)
 	return rc;
 }
 
+/* The records. Usage is years of rows: what is damaged there is found where it is read. */
+static int check_records(sqlite3 *db, const char *directory, char **ret_error)
+{
+	_cleanup_free_ char *verdict = NULL;
+	int rc = query(db, "PRAGMA quick_check(vm)", &verdict);
+
+	if (rc != SQLITE_OK)
+		return store_schema_error(db, rc, directory, "check it", ret_error);
+	if (strcmp(verdict, "ok") != 0)
+		return say(-EBADMSG, ret_error, "the database in %s is damaged (%s)", directory, verdict);
+	return 0;
+}
+
 /* Looks only. *ret_version: of the schema; 0 if the file is empty. */
 static int check(sqlite3 *db, const char *directory, const char *path, unsigned *ret_version, char **ret_error)
 {
-	_cleanup_free_ char *verdict = NULL;
 	struct identity id;
 	int rc;
 
@@ -191,11 +238,9 @@ static int check(sqlite3 *db, const char *directory, const char *path, unsigned 
 			-ENOTSUP, ret_error,
 			"%s was written by a newer cpupolicyd (version %lld of its layout; this one knows up to %zu)",
 			path, id.version, ARRAY_SIZE(migrations));
-	rc = query(db, "PRAGMA quick_check(1)", &verdict);
-	if (rc != SQLITE_OK)
-		return store_schema_error(db, rc, directory, "check it", ret_error);
-	if (strcmp(verdict, "ok") != 0)
-		return say(-EBADMSG, ret_error, "the database in %s is damaged (%s)", directory, verdict);
+	rc = check_records(db, directory, ret_error);
+	if (rc < 0)
+		return rc;
 	*ret_version = (unsigned)id.version;
 	return 0;
 }

@@ -3,12 +3,15 @@
 #define CPUPOLICYD_UTIL_H
 
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #define NSEC_PER_SEC 1000000000ull
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
+
+#define container_of(p, type, member) ((type *)(void *)((char *)(p)-offsetof(type, member)))
 
 /* `_cleanup_(f) T x`: f(&x) runs when x goes out of scope. */
 #define _cleanup_(f)    __attribute__((cleanup(f)))

@@ -4,13 +4,6 @@
 
 /* ---- counting ---- */
 
-uint32_t plug_minimum(const struct vm *vm)
-{
-	uint32_t minimum = vm->level->minimum > 0 ? vm->level->minimum : 1;
-
-	return minimum < vm->possible ? minimum : vm->possible;
-}
-
 uint32_t plug_count_enabled(const struct vm *vm)
 {
 	uint32_t n = 0;
@@ -26,6 +19,21 @@ uint32_t plug_count_wanted(const struct vm *vm)
 
 	for (uint32_t i = 0; i < vm->possible; i++)
 		n += plug_is_wanted(&vm->vcpus[i]);
+	return n;
+}
+
+struct vm_numbers plug_count(const struct vm *vm)
+{
+	struct vm_numbers n = {0};
+
+	for (uint32_t i = 0; i < vm->possible; i++) {
+		const struct vcpu *v = &vm->vcpus[i];
+
+		n.enabled += (v->flags & VCPU_ENABLED) != 0;
+		n.wanted += plug_is_wanted(v);
+		n.granted += plug_is_granted(v);
+		n.overdue += (v->flags & VCPU_OVERDUE) != 0;
+	}
 	return n;
 }
 
@@ -98,7 +106,7 @@ void plug_drop(struct plug *p, uint32_t vcpu)
 
 	if (v->flags & VCPU_DURABLE)
 		p->effects |= VM_EFFECT_PAGE;
-	v->flags &= (uint8_t) ~(VCPU_ENABLED | VCPU_WANTED | VCPU_DURABLE | VCPU_ACKED);
+	v->flags &= (uint8_t) ~(VCPU_ENABLED | VCPU_WANTED | VCPU_DURABLE | VCPU_ACKED | VCPU_OVERDUE);
 	v->answer = VCPU_ANSWER_NONE;
 	plug_touch(p);
 }
@@ -125,6 +133,33 @@ void plug_remind(struct plug *p, uint32_t vcpu)
 		p->effects |= VM_EFFECT_PAGE;
 }
 
+static bool asked_back(const struct vcpu *v)
+{
+	return (v->flags & (VCPU_ENABLED | VCPU_WANTED)) == VCPU_ENABLED;
+}
+
+void plug_set_overdue(struct plug *p, uint32_t vcpu)
+{
+	struct vcpu *v = &p->vm->vcpus[vcpu];
+
+	if ((v->flags & VCPU_OVERDUE) || p->vm->frozen)
+		return;
+	v->flags |= VCPU_OVERDUE;
+	p->effects |= VM_EFFECT_CHANGED;
+	if (plug_is_revoked(p->vm, v))
+		p->effects |= VM_EFFECT_PAGE;
+}
+
+void plug_reclaim(struct plug *p)
+{
+	for (uint32_t i = 1; i < p->vm->possible; i++) {
+		if (!asked_back(&p->vm->vcpus[i]))
+			continue;
+		plug_set_overdue(p, i);
+		plug_remind(p, i);
+	}
+}
+
 static void ask_back(struct plug *p, uint32_t vcpu)
 {
 	struct vcpu *v = &p->vm->vcpus[vcpu];
@@ -144,6 +179,7 @@ static void cancel(struct plug *p, uint32_t vcpu)
 	struct vcpu *v = &p->vm->vcpus[vcpu];
 
 	v->flags |= VCPU_WANTED;
+	v->flags &= (uint8_t)~VCPU_OVERDUE;
 	if (v->flags & (VCPU_ACKED | VCPU_ONLINE)) {
 		plug_set_answer(p, vcpu, VCPU_ANSWER_NONE);
 		join_job(p, vcpu);
@@ -152,6 +188,49 @@ static void cancel(struct plug *p, uint32_t vcpu)
 		plug_remind(p, vcpu);
 	}
 	plug_touch(p);
+}
+
+/* ---- the plug rate ---- */
+
+/* A minute of the VM's clock is a second of the bucket's. */
+#define RATE_SCALE 60u
+
+static struct rate_limit plug_limit(const struct vm *vm)
+{
+	return (struct rate_limit){.per_second = vm->class->plugs.per_minute, .burst = vm->class->plugs.burst};
+}
+
+void plug_rate_init(struct vm *vm, uint64_t now)
+{
+	struct rate_limit limit = plug_limit(vm);
+
+	rate_init(&vm->plugs, &limit, now / RATE_SCALE);
+}
+
+uint64_t plug_rate_next(const struct vm *vm, uint64_t now)
+{
+	struct rate_limit limit = plug_limit(vm);
+	uint64_t next = rate_next(&vm->plugs, &limit, now / RATE_SCALE);
+
+	return next < UINT64_MAX / RATE_SCALE ? next * RATE_SCALE : UINT64_MAX;
+}
+
+uint32_t plug_rate_left(const struct vm *vm, uint64_t now)
+{
+	struct rate_limit limit = plug_limit(vm);
+	struct rate bucket = vm->plugs;
+	uint32_t n = 0;
+
+	while (n < CPUPOLICY_MAX_VCPUS && rate_take(&bucket, &limit, now / RATE_SCALE))
+		n++;
+	return n;
+}
+
+static bool rate_permits(struct plug *p)
+{
+	struct rate_limit limit = plug_limit(p->vm);
+
+	return rate_take(&p->vm->plugs, &limit, p->now / RATE_SCALE);
 }
 
 /* ---- all of them ---- */
@@ -166,6 +245,9 @@ void plug_converge(struct plug *p, bool grow)
 	struct vm *vm = p->vm;
 	uint32_t wanted = plug_count_wanted(vm), target = vm_target(vm);
 
+	if (vm->link == VM_STOPPED || vm->frozen)
+		return;
+	vm->rate_waits = false;
 	for (uint32_t i = vm->possible; i-- > 0 && wanted > target;) {
 		if (plug_is_wanted(&vm->vcpus[i]) && may_take(vm, i)) {
 			ask_back(p, i);
@@ -174,16 +256,19 @@ void plug_converge(struct plug *p, bool grow)
 	}
 	/* First those that the guest still has: who keeps what it was asked for does not get another one besides. */
 	for (uint32_t i = 0; i < vm->possible && wanted < target; i++) {
-		if ((vm->vcpus[i].flags & (VCPU_ENABLED | VCPU_WANTED)) == VCPU_ENABLED) {
+		if (asked_back(&vm->vcpus[i])) {
 			cancel(p, i);
 			wanted++;
 		}
 	}
 	for (uint32_t i = 0; grow && i < vm->possible && wanted < target; i++) {
-		if (!(vm->vcpus[i].flags & VCPU_ENABLED)) {
-			plug_grant(p, i);
-			wanted++;
-		}
+		if (vm->vcpus[i].flags & VCPU_ENABLED)
+			continue;
+		vm->rate_waits = !rate_permits(p);
+		if (vm->rate_waits)
+			break;
+		plug_grant(p, i);
+		wanted++;
 	}
 }
 
@@ -245,8 +330,12 @@ void plug_end_job(struct plug *p, enum job_result result)
 {
 	struct vm *vm = p->vm;
 
-	for (uint32_t i = 0; i < vm->possible; i++)
+	for (uint32_t i = 0; i < vm->possible; i++) {
+		/* What supersedes it asks for the same again, or no more. */
+		if ((vm->vcpus[i].flags & VCPU_IN_JOB) && asked_back(&vm->vcpus[i]) && result != JOB_SUPERSEDED)
+			plug_set_overdue(p, i);
 		vm->vcpus[i].flags &= (uint8_t)~VCPU_IN_JOB;
+	}
 	vm->last_job = vm->job;
 	vm->last_job.result = result;
 	vm->last_job.online = vm->job.online && result == JOB_DONE;
@@ -256,35 +345,79 @@ void plug_end_job(struct plug *p, enum job_result result)
 	plug_touch(p);
 }
 
-void plug_set_clock(struct plug *p)
+/* Neither the guest nor its VMM can be expected to act: their time stands. */
+static bool is_paused(const struct vm *vm)
+{
+	return vm->link == VM_CONNECTED && vm->run_state != CPUPOLICY_RUN_RUNNING;
+}
+
+static void set_clock(struct plug *p)
 {
 	struct vm *vm = p->vm;
-	/* Without its VMM nobody knows whether the VM is paused: a job must end. */
-	bool paused = vm->link == VM_CONNECTED && vm->run_state != CPUPOLICY_RUN_RUNNING;
 
-	if (paused || vm->job_revision > vm->stored)
+	/* Without its VMM nobody knows whether the VM is paused: a job must end. */
+	if (is_paused(vm) || vm->job_revision > vm->stored || vm_waits(vm) != VM_WAITS_FOR_NOTHING)
 		job_pause(&vm->job, p->now);
 	else
 		job_continue(&vm->job, p->now);
+}
+
+/* How the job stands if the guest has done its part. What is missing for want of room is not the guest's to do. */
+static enum job_result outcome(const struct plug *p)
+{
+	const struct vm *vm = p->vm;
+	bool expired = p->now >= job_deadline(&vm->job);
+	enum job_result result;
+
+	if (vm->link == VM_STOPPED)
+		return JOB_DISCONNECTED;
+	if (vm_waits(vm) != VM_WAITS_FOR_NOTHING)
+		return JOB_RUNNING;
+	result = job_outcome(&vm->job, expired);
+	if (result != JOB_RUNNING && vm->job.pending > 0 && vm->link == VM_DISCONNECTED)
+		return JOB_DISCONNECTED;
+	/* A limit that was lowered meanwhile. */
+	return result == JOB_DONE && vm->job.to > vm->class->limit ? JOB_PARTIAL : result;
 }
 
 static void judge(struct plug *p)
 {
 	struct vm *vm = p->vm;
 	enum job_result result;
-	bool expired;
 
 	if (vm->job.id == 0)
 		return;
 	tally(vm);
 	if (vm->job_revision > vm->stored)
 		return; /* the client does not know of it yet */
-	expired = p->now >= job_deadline(&vm->job);
-	result = job_outcome(&vm->job, expired);
-	if (vm->link == VM_STOPPED || (result != JOB_RUNNING && vm->job.pending > 0 && vm->link == VM_DISCONNECTED))
-		result = JOB_DISCONNECTED;
+	result = outcome(p);
 	if (result != JOB_RUNNING)
 		plug_end_job(p, result);
+}
+
+/* ---- what is not given back ---- */
+
+/* A revoked vCPU that is off cannot come back: there is nothing left to wait for. */
+static void drop_revoked(struct plug *p)
+{
+	struct vm *vm = p->vm;
+
+	if (vm->class->refusal != CLASS_REVOKE || vm->link != VM_CONNECTED || vm->frozen)
+		return;
+	for (uint32_t i = 1; i < vm->possible; i++)
+		if (plug_is_revoked(vm, &vm->vcpus[i]) && !(vm->vcpus[i].flags & VCPU_ONLINE))
+			plug_drop(p, i);
+}
+
+static void set_reclaim(struct plug *p)
+{
+	struct vm *vm = p->vm;
+	bool pending = vm->numbers.enabled > vm->numbers.wanted;
+
+	if (!pending || vm->link != VM_CONNECTED || is_paused(vm) || vm->frozen)
+		vm->reclaim_at = UINT64_MAX;
+	else if (vm->reclaim_at == UINT64_MAX)
+		vm->reclaim_at = p->now + vm->class->retry_interval;
 }
 
 /* ---- an event ---- */
@@ -296,7 +429,11 @@ struct plug plug_begin(struct vm *vm, uint64_t now)
 
 unsigned plug_end(struct plug *p)
 {
+	drop_revoked(p);
+	set_clock(p);
 	judge(p);
+	p->vm->numbers = plug_count(p->vm);
+	set_reclaim(p);
 	if (p->durable) {
 		p->vm->revision++;
 		p->effects |= VM_EFFECT_STORE;

@@ -10,7 +10,8 @@
  *   - WANTED, DURABLE and ACKED only with ENABLED; ENABLED without WANTED only with DURABLE: a grant that the page never
  *     showed is withdrawn, not asked back;
  *   - vCPU 0 has all four;
- *   - IN_JOB only while a job is in flight.
+ *   - IN_JOB only while a job is in flight;
+ *   - OVERDUE only with ENABLED and without WANTED.
  * docs/states.md has the table.
  */
 
@@ -39,9 +40,15 @@ static inline bool plug_is_granted(const struct vcpu *v)
 	return (v->flags & (VCPU_ENABLED | VCPU_DURABLE)) == (VCPU_ENABLED | VCPU_DURABLE);
 }
 
-uint32_t plug_minimum(const struct vm *vm);
 uint32_t plug_count_enabled(const struct vm *vm);
 uint32_t plug_count_wanted(const struct vm *vm);
+struct vm_numbers plug_count(const struct vm *vm);
+
+/* Overdue in a class that revokes: it may be ejected, but not be powered on again. */
+static inline bool plug_is_revoked(const struct vm *vm, const struct vcpu *v)
+{
+	return (v->flags & VCPU_OVERDUE) && vm->class->refusal == CLASS_REVOKE && !vm->observe;
+}
 
 /* The durable part changed, in a way that clients see. */
 void plug_touch(struct plug *p);
@@ -58,12 +65,22 @@ void plug_renew(struct plug *p, uint32_t vcpu);
 /* Notifies the guest again. */
 void plug_remind(struct plug *p, uint32_t vcpu);
 
+/* The guest has had its time, or has refused. */
+void plug_set_overdue(struct plug *p, uint32_t vcpu);
+/* Whatever was asked back is overdue, and is asked for again. */
+void plug_reclaim(struct plug *p);
+
+void plug_rate_init(struct vm *vm, uint64_t now);
+/* When the next vCPU may be granted. */
+uint64_t plug_rate_next(const struct vm *vm, uint64_t now);
+/* How many may be granted at once, where the class limits that. */
+uint32_t plug_rate_left(const struct vm *vm, uint64_t now);
+
 /* Makes as many vCPUs wanted as the target says: asks the highest ones back; gives up asking back, lowest first, before
- * it grants more, lowest first. Without `grow` nothing new is granted. */
+ * it grants more, lowest first, as the plug rate permits. Without `grow` nothing new is granted. A VM that is stopped or
+ * frozen stays as it is. */
 void plug_converge(struct plug *p, bool grow);
 
-/* Has the clock of the job run or stand as the VM does. */
-void plug_set_clock(struct plug *p);
 void plug_end_job(struct plug *p, enum job_result result);
 
 #endif

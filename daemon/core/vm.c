@@ -18,7 +18,7 @@
 
 /* ---- life ---- */
 
-int vm_new(struct vm **ret, uint32_t possible, const struct service_level *level)
+int vm_new(struct vm **ret, uint32_t possible, const struct service_class *class)
 {
 	struct vm *vm;
 
@@ -27,11 +27,15 @@ int vm_new(struct vm **ret, uint32_t possible, const struct service_level *level
 	vm = calloc(1, sizeof(*vm) + possible * sizeof(vm->vcpus[0]));
 	if (!vm)
 		return -ENOMEM;
-	vm->level = level;
+	vm->class = class;
+	vm->observe = class->observe;
 	vm->possible = possible;
+	vm->allowance = UINT32_MAX;
+	vm->reclaim_at = UINT64_MAX;
 	vm->link = VM_STOPPED;
 	vm->run_state = CPUPOLICY_RUN_RUNNING;
-	rate_init(&vm->cpu_on, &level->cpu_on, 0);
+	rate_init(&vm->cpu_on, &class->cpu_on, 0);
+	plug_rate_init(vm, 0);
 	*ret = vm;
 	return 0;
 }
@@ -40,17 +44,6 @@ struct vm *vm_free(struct vm *vm)
 {
 	free(vm);
 	return NULL;
-}
-
-uint32_t vm_target(const struct vm *vm)
-{
-	uint32_t target = vm->desired, minimum = plug_minimum(vm);
-
-	if (target > vm->level->maximum)
-		target = vm->level->maximum;
-	if (target < minimum)
-		target = minimum;
-	return target < vm->possible ? target : vm->possible;
 }
 
 static void enable_first(struct vm *vm)
@@ -80,7 +73,10 @@ unsigned vm_start(struct vm *vm, const struct vm_registration *reg, uint64_t now
 		vm->undo[0].desired = reg->boot;
 	vm->boot = vm_target(vm);
 	vm->denied = 0;
-	rate_init(&vm->cpu_on, &vm->level->cpu_on, now);
+	vm->reclaim_at = UINT64_MAX;
+	vm->rate_waits = false;
+	rate_init(&vm->cpu_on, &vm->class->cpu_on, now);
+	plug_rate_init(vm, now);
 	for (uint32_t i = 0; i < vm->possible; i++) {
 		vm->vcpus[i] = (struct vcpu){.mpidr = reg->vcpus[i].mpidr};
 		plug_set_online(&p, i, reg->vcpus[i].flags & CPUPOLICY_VCPU_ONLINE);
@@ -91,15 +87,14 @@ unsigned vm_start(struct vm *vm, const struct vm_registration *reg, uint64_t now
 		}
 	}
 	enable_first(vm);
-	plug_set_clock(&p);
 	plug_touch(&p);
 	p.effects |= VM_EFFECT_PAGE;
 	return plug_end(&p);
 }
 
-static uint32_t one_less(const struct vm *vm, uint32_t desired)
+static uint32_t one_less(uint32_t desired)
 {
-	return desired > plug_minimum(vm) ? desired - 1 : plug_minimum(vm);
+	return desired > 1 ? desired - 1 : 1;
 }
 
 /* The guest gave back a vCPU that nobody asked for: from now on it wants one less. */
@@ -108,9 +103,9 @@ static void give_up(struct plug *p, uint32_t vcpu)
 	struct vm *vm = p->vm;
 	bool awaited = vm->vcpus[vcpu].flags & VCPU_IN_JOB;
 
-	vm->desired = one_less(vm, vm_target(vm));
+	vm->desired = one_less(vm_target(vm));
 	for (uint32_t i = 0; i < vm->undo_count; i++)
-		vm->undo[i].desired = one_less(vm, vm->undo[i].desired);
+		vm->undo[i].desired = one_less(vm->undo[i].desired);
 	plug_drop(p, vcpu);
 	if (awaited)
 		plug_set_answer(p, vcpu, VCPU_ANSWER_REFUSED);
@@ -155,7 +150,6 @@ unsigned vm_resume(struct vm *vm, const struct vm_registration *reg, uint64_t no
 	for (uint32_t i = 0; i < vm->possible; i++)
 		vm->vcpus[i].since = 0; /* the first page of the session shows them all */
 	plug_converge(&p, true);
-	plug_set_clock(&p);
 	plug_touch(&p);
 	p.effects |= VM_EFFECT_PAGE;
 	return plug_end(&p);
@@ -170,6 +164,7 @@ unsigned vm_lost(struct vm *vm, bool gone, uint64_t now)
 	p.effects |= VM_EFFECT_CHANGED;
 	vm->link = gone ? VM_STOPPED : VM_DISCONNECTED;
 	if (gone) {
+		vm->rate_waits = false;
 		for (uint32_t i = 0; i < vm->possible; i++) {
 			vm->vcpus[i].flags = 0;
 			vm->vcpus[i].answer = VCPU_ANSWER_NONE;
@@ -177,7 +172,6 @@ unsigned vm_lost(struct vm *vm, bool gone, uint64_t now)
 		p.effects |= VM_EFFECT_PAGE;
 		plug_touch(&p);
 	}
-	plug_set_clock(&p);
 	return plug_end(&p);
 }
 
@@ -209,7 +203,9 @@ static enum cpupolicy_reason decide(struct vm *vm, uint32_t vcpu, uint64_t now)
 	if (!plug_is_granted(v))
 		return (v->flags & VCPU_ENABLED) || v->grant == 0 ? CPUPOLICY_REASON_NOT_ENABLED
 								  : CPUPOLICY_REASON_EJECTED;
-	if (!rate_take(&vm->cpu_on, &vm->level->cpu_on, now))
+	if (plug_is_revoked(vm, v))
+		return CPUPOLICY_REASON_NOT_ENABLED;
+	if (!rate_take(&vm->cpu_on, &vm->class->cpu_on, now))
 		return CPUPOLICY_REASON_RATE;
 	return CPUPOLICY_REASON_GRANTED;
 }
@@ -221,7 +217,7 @@ struct vm_verdict vm_ask(struct vm *vm, uint32_t vcpu, uint64_t now)
 
 	if (why == CPUPOLICY_REASON_GRANTED) {
 		vm->vcpus[vcpu].reason = (uint8_t)why;
-	} else if (vm->level->observe) {
+	} else if (vm->observe) {
 		verdict.reason = CPUPOLICY_REASON_OBSERVED;
 		vm->vcpus[vcpu].reason = CPUPOLICY_REASON_OBSERVED;
 	} else {
@@ -302,6 +298,8 @@ unsigned vm_ost(struct vm *vm, uint32_t vcpu, uint32_t event, uint32_t status, u
 	} else if (event == OST_EJECT_REQUEST && !plug_is_wanted(v) && status != OST_SUCCESS) {
 		/* Success needs no note: the eject itself, which came before it, is the proof. */
 		plug_set_answer(&p, vcpu, eject_answer(status));
+		if (v->answer == VCPU_ANSWER_REFUSED || v->answer == VCPU_ANSWER_FORBIDDEN)
+			plug_set_overdue(&p, vcpu);
 	}
 	return plug_end(&p);
 }
@@ -337,7 +335,6 @@ unsigned vm_run_state(struct vm *vm, enum cpupolicy_run_state state, uint64_t no
 		return 0;
 	vm->run_state = state;
 	p.effects |= VM_EFFECT_CHANGED;
-	plug_set_clock(&p);
 	return plug_end(&p);
 }
 
@@ -379,7 +376,6 @@ unsigned vm_state(struct vm *vm, enum cpupolicy_run_state state, const struct cp
 	vm->run_state = state;
 	take_report(&p, vcpus, vm->confirmed, false);
 	plug_converge(&p, true);
-	plug_set_clock(&p);
 	return plug_end(&p);
 }
 
@@ -400,8 +396,8 @@ static enum vm_refusal resize_refusal(const struct vm *vm, uint32_t count)
 
 	if (count < 1 || count > vm->possible)
 		return VM_REFUSED_RANGE;
-	if (count < plug_minimum(vm) || count > vm->level->maximum)
-		return VM_REFUSED_LEVEL;
+	if (count > vm->class->limit)
+		return VM_REFUSED_LIMIT;
 	if (vm->undo_count == VM_UNDO_MAX)
 		return VM_REFUSED_STORAGE;
 	if (vm->link == VM_STOPPED)
@@ -457,7 +453,7 @@ enum vm_refusal vm_resize(struct vm *vm, uint32_t count, uint64_t id, uint64_t n
 	from = vm->link == VM_STOPPED ? vm_target(vm) : plug_count_enabled(vm);
 	set_desired(vm, count);
 	/* The guest's time begins when it is shown what is asked of it. */
-	job_start(&vm->job, id, from, count, vm->level->job_timeout, true, now);
+	job_start(&vm->job, id, from, count, vm->class->job_timeout, true, now);
 	vm->job_revision = vm->revision + 1;
 	if (vm->link != VM_STOPPED) {
 		plug_converge(&p, true);
@@ -482,7 +478,6 @@ static void on_durable(struct plug *p, uint64_t revision, const uint8_t *granted
 	uint32_t done = 0;
 
 	vm->stored = revision;
-	plug_set_clock(p);
 	while (done < vm->undo_count && vm->undo[done].revision <= revision)
 		done++;
 	vm->undo_count -= done;
@@ -589,29 +584,18 @@ void vm_restore_grants(struct vm *vm, const uint8_t *enabled, const uint8_t *wan
 		/* The VMM will tell which of these the guest has answered. */
 		if (vm->job_restored && i > 0 && (growth || !bit(wanted, i)))
 			v->flags |= VCPU_IN_JOB;
+		else if (!bit(wanted, i)) /* for how long, nobody knows any more: rather too soon than never */
+			v->flags |= VCPU_OVERDUE;
 	}
 	enable_first(vm);
-}
-
-/* ---- time ---- */
-
-uint64_t vm_deadline(const struct vm *vm)
-{
-	return job_deadline(&vm->job);
-}
-
-unsigned vm_tick(struct vm *vm, uint64_t now)
-{
-	struct plug p = plug_begin(vm, now);
-
-	return plug_end(&p);
+	vm->numbers = plug_count(vm);
 }
 
 /* ---- views ---- */
 
 uint64_t vm_word(const struct vm *vm, uint32_t vcpu)
 {
-	const struct service_level *level = vm->level;
+	const struct service_class *class = vm->class;
 	const struct vcpu *v = &vm->vcpus[vcpu];
 	enum cpupolicy_page_verdict verdict;
 	/* A VMM that marks a vCPU as ejected keeps the number that it sees: the next one appears with the grant itself. */
@@ -619,15 +603,19 @@ uint64_t vm_word(const struct vm *vm, uint32_t vcpu)
 	uint64_t word = (uint64_t)grant << CPUPOLICY_WORD_GRANT_SHIFT | (uint64_t)v->serial
 										<< CPUPOLICY_WORD_SERIAL_SHIFT;
 
-	if (plug_is_granted(v)) {
+	if (plug_is_granted(v) && plug_is_revoked(vm, v)) {
+		/* Still the guest's to eject, and nothing else. */
+		word |= CPUPOLICY_WORD_ENABLED;
+		verdict = CPUPOLICY_VERDICT_DENY;
+	} else if (plug_is_granted(v)) {
 		word |= CPUPOLICY_WORD_ENABLED | (v->flags & VCPU_WANTED ? CPUPOLICY_WORD_WANTED : 0);
-		verdict = level->ask || level->cpu_on.per_second > 0 ? CPUPOLICY_VERDICT_ASK : CPUPOLICY_VERDICT_ALLOW;
-		if (level->timeout_allow)
+		verdict = class->ask || class->cpu_on.per_second > 0 ? CPUPOLICY_VERDICT_ASK : CPUPOLICY_VERDICT_ALLOW;
+		if (class->timeout_allow)
 			word |= CPUPOLICY_WORD_TIMEOUT_ALLOW;
 	} else {
-		verdict = level->observe && vm->link != VM_STOPPED ? CPUPOLICY_VERDICT_ALLOW : CPUPOLICY_VERDICT_DENY;
+		verdict = vm->observe && vm->link != VM_STOPPED ? CPUPOLICY_VERDICT_ALLOW : CPUPOLICY_VERDICT_DENY;
 	}
-	if (level->observe)
+	if (vm->observe)
 		word |= CPUPOLICY_WORD_OBSERVE;
 	return word | (uint64_t)verdict << CPUPOLICY_WORD_VERDICT_SHIFT;
 }
@@ -644,7 +632,7 @@ void vm_counts(const struct vm *vm, struct vm_counts *ret)
 		n.wanted += granted && plug_is_wanted(v);
 		n.online += online;
 		n.acked += granted && (v->flags & (VCPU_ACKED | VCPU_ONLINE));
-		n.overdue += granted ? !plug_is_wanted(v) && !(v->flags & VCPU_IN_JOB) : online;
+		n.overdue += granted ? (v->flags & (VCPU_OVERDUE | VCPU_IN_JOB)) == VCPU_OVERDUE : online;
 	}
 	*ret = n;
 }

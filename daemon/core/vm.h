@@ -17,9 +17,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/core/class.h"
 #include "daemon/core/job.h"
 #include "daemon/core/rate.h"
-#include "daemon/core/service_level.h"
 #include "proto/cpupolicy-proto.h"
 
 enum vcpu_flag {
@@ -29,6 +29,7 @@ enum vcpu_flag {
 	VCPU_ONLINE = 1 << 3,  /* powered on, as the VMM reports; ONLINE without ENABLED is overdue */
 	VCPU_ACKED = 1 << 4,   /* the guest answered the insertion, or was reset since */
 	VCPU_IN_JOB = 1 << 5,  /* the job in flight waits for it */
+	VCPU_OVERDUE = 1 << 6, /* asked back, and refused or ignored for as long as the class gives it */
 };
 
 /* What the guest answered to the request that is current. */
@@ -73,25 +74,41 @@ struct vm_undo {
 	bool desired_set;
 };
 
+/* How many vCPUs have which flags; right between two events. */
+struct vm_numbers {
+	uint32_t enabled;
+	uint32_t wanted;
+	uint32_t granted; /* enabled and durable */
+	uint32_t overdue; /* VCPU_OVERDUE */
+};
+
 #define VM_UNDO_MAX 8 /* resizes of one VM that may wait for the disk */
 
 struct vm {
-	const struct service_level *level;
+	const struct service_class *class;
 	uint32_t possible;
 	uint32_t boot; /* the boot set is 0 .. boot-1, enabled when the VM started; below it only if boot_removable */
-	uint32_t desired; /* what was last asked for; not changed by the service level */
+	uint32_t desired;   /* what was last asked for; not changed by the class, nor by what there is room for */
+	uint32_t allowance; /* how many there is room for; UINT32_MAX: all */
 	enum vm_link link;
 	enum cpupolicy_run_state run_state;
 	bool notify; /* the guest can be notified */
 	bool boot_removable;
+	bool observe;        /* nothing is denied; by the class, or the whole host */
+	bool frozen;         /* nothing is granted or asked back */
+	bool rate_waits;     /* growth stopped at the plug rate */
 	bool desired_set;    /* an operator asked for `desired`: it outlives the VM's end */
 	uint32_t epoch;      /* of the session, durable */
 	uint32_t generation; /* of the page; counts publications */
 	uint32_t confirmed;  /* the generation that the VMM applied */
 	uint64_t revision;   /* counts changes of the durable part */
 	uint64_t stored;     /* the last revision known to be durable */
+	struct vm_numbers numbers;
 	struct rate cpu_on;
-	uint64_t denied;       /* sum over vCPUs, saturating */
+	struct rate plugs; /* of a clock that is 60 times slower: per minute, not per second */
+	uint64_t
+		reclaim_at; /* when what was asked back and not given is overdue, or asked for again; UINT64_MAX: never */
+	uint64_t denied;    /* sum over vCPUs, saturating */
 	uint64_t job_revision; /* that started the job in flight: it ends no sooner than this is stored */
 	bool job_restored;     /* from the store: which vCPUs it had settled is known by their number only */
 	uint32_t undo_count;
@@ -104,10 +121,12 @@ struct vm {
 /* ---- life ---- */
 
 /* -EINVAL: possible out of range; -ENOMEM. A stopped VM with no vCPU enabled and desired = 0 (not set). */
-int vm_new(struct vm **ret, uint32_t possible, const struct service_level *level);
+int vm_new(struct vm **ret, uint32_t possible, const struct service_class *class);
 struct vm *vm_free(struct vm *vm); /* NULL is accepted, NULL is returned */
 
-/* desired within the service level and the possible vCPUs; at least 1 */
+/* desired within the class's limit and the possible vCPUs: what the VM is to have when there is room for it; at least 1 */
+uint32_t vm_demand(const struct vm *vm);
+/* the demand within the allowance: what it is to have now; at least 1. Of a stopped VM: the demand. */
 uint32_t vm_target(const struct vm *vm);
 
 struct vm_registration {
@@ -160,7 +179,7 @@ unsigned vm_confirm(struct vm *vm, uint32_t epoch, uint32_t generation);
 enum vm_refusal {
 	VM_ACCEPTED,
 	VM_REFUSED_RANGE,     /* not within 1 .. possible */
-	VM_REFUSED_LEVEL,     /* not within the service level's minimum .. maximum */
+	VM_REFUSED_LIMIT,     /* above the class's limit */
 	VM_REFUSED_BOOT,      /* below the boot count, and its vCPUs may not be taken back */
 	VM_REFUSED_NOTIFY,    /* the guest has no ACPI: it cannot be told */
 	VM_REFUSED_MIGRATING, /* the guest is on its way to another VMM */
@@ -175,6 +194,24 @@ enum vm_refusal {
  */
 enum vm_refusal vm_resize(struct vm *vm, uint32_t count, uint64_t id, uint64_t now, struct job *ret_superseded,
 			  unsigned *ret_effects);
+
+/* ---- policy ---- */
+
+/* Of another class, or observed or not: limits, verdicts and rates are those from here on. Nothing is granted by it. */
+unsigned vm_set_class(struct vm *vm, const struct service_class *class, bool observe, uint64_t now);
+/* How many vCPUs there is room for: grants or asks back as many as that changes the target by. */
+unsigned vm_set_allowance(struct vm *vm, uint32_t allowance, uint64_t now);
+/* While frozen nothing is granted, asked back or revoked; what the guest gives back is taken. */
+unsigned vm_set_frozen(struct vm *vm, bool frozen, uint64_t now);
+
+/* What the VM waits for, if it is to have more than it has. While it waits, the clock of its job stands. */
+enum vm_wait {
+	VM_WAITS_FOR_NOTHING,
+	VM_WAITS_FOR_ROOM, /* the allowance is below the demand */
+	VM_WAITS_FOR_RATE, /* as many vCPUs were granted as the class permits for now */
+	VM_WAITS_FOR_THAW,
+};
+enum vm_wait vm_waits(const struct vm *vm);
 
 /* ---- durability ---- */
 

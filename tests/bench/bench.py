@@ -24,7 +24,7 @@ import uuid
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 # pylint: disable=wrong-import-position
 from cpupolicy_test import paths  # noqa: E402
-from cpupolicy_test.daemon import Host  # noqa: E402
+from cpupolicy_test.daemon import Host, default_class  # noqa: E402
 from cpupolicy_test.process import Process  # noqa: E402
 from cpupolicy_test.qemu import (Linux, linux_options, machine_options,  # noqa: E402
                                  policy_options)
@@ -34,7 +34,7 @@ OPEN_FILES = 8192
 # No figure here is about the bounds on what one peer may send.
 CONFIG = {"limits": {"messages_per_second": 10_000_000, "messages_burst": 10_000_000}}
 VCPUS = 64
-ASK = {"default": {"verdicts": "ask"}}
+ASK = default_class(verdicts="ask")
 
 
 class Scale:
@@ -138,10 +138,10 @@ class Bench:
         directory.mkdir(mode=0o755)
         return directory
 
-    def host(self, name, config=None):
+    def host(self, name, policy=None):
         """A bus and a daemon that nothing has touched, its state on the disk."""
-        merged = {**CONFIG, "state_directory": str(self._fresh(self.disk, name)), **(config or {})}
-        return self.keep(Host(self._fresh(self.sockets, name), merged))
+        merged = {**CONFIG, "state_directory": str(self._fresh(self.disk, name))}
+        return self.keep(Host(self._fresh(self.sockets, name), merged, policy=policy))
 
     def keep(self, thing):
         self._open.append(thing)

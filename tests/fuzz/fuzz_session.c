@@ -22,6 +22,7 @@
 #include "daemon/log.h"
 #include "daemon/loop.h"
 #include "daemon/session.h"
+#include "daemon/util.h"
 #include "fuzz.h"
 #include "proto/message.h"
 #include "proto/page.h"
@@ -32,6 +33,7 @@
 #define OPTION_OBSERVE      0x4
 #define OPTION_CPU_ON_RATE  0x8
 #define OPTION_BOUNDS       0x10
+#define OPTION_CAPACITY     0x20
 
 enum command {
 	CONNECT, /* who: 1 another user, 2 its process has ended */
@@ -44,6 +46,9 @@ enum command {
 	FORGET,   /* VM */
 	DISK,     /* 1 slow, 2 full */
 	TURN,
+	ASSIGN, /* VM, class, tenant */
+	MODE,   /* 1 drain, else freeze; 2 on */
+	IMPORT, /* VM, balance */
 	COMMANDS,
 };
 
@@ -92,6 +97,8 @@ static struct {
 	struct host *host;
 	struct session_hub *hub;
 	struct config *config;
+	struct policy *policy;
+	bool observe;
 	struct connection connections[CONNECTIONS];
 	uint8_t tokens[VMS][CPUPOLICY_TOKEN_SIZE];
 	uint32_t asks;
@@ -148,7 +155,7 @@ static void check_verdict(const struct connection *c, const struct cpupolicy_hea
 	if (verdict->psci != CPUPOLICY_PSCI_SUCCESS || c->raw || vcpu == 0)
 		return;
 	if (verdict->reason == CPUPOLICY_REASON_OBSERVED)
-		must(f.config->level.observe);
+		must(f.observe);
 	else if (f.only_asked)
 		must(c->enabled >> vcpu & 1);
 }
@@ -252,13 +259,23 @@ static uint64_t enabled_on(const struct connection *c)
 		if (word.enabled)
 			enabled |= UINT64_C(1) << i;
 		else
-			must(word.verdict == CPUPOLICY_VERDICT_DENY || f.config->level.observe);
+			must(word.verdict == CPUPOLICY_VERDICT_DENY || f.observe);
 		/* Commit, then page: whatever the guest may have would be known to a daemon that starts now. */
 		must(!word.enabled || c->raw || memory_store_enabled(f.store, uuid, i));
 	}
 	must(enabled == 0 || c->raw ||
 	     cpupolicy_page_epoch(cpupolicy_page_load_head(c->page)) <= memory_store_epoch(f.store, uuid));
 	return enabled;
+}
+
+/* No more is lent than there is, and what is held beyond that is overdue. */
+static void check_host(void)
+{
+	struct host_view view;
+
+	host_view(f.host, &view);
+	must(view.sums.allowed <= view.capacity || view.sums.allowed == view.sums.guaranteed || view.frozen);
+	must(view.sums.held <= view.sums.allowed + view.sums.overdue);
 }
 
 static void check_promises(void)
@@ -275,6 +292,7 @@ static void check_promises(void)
 	}
 	for (int vm = 0; vm < VMS; vm++)
 		must(holders[vm] <= 1);
+	check_host();
 }
 
 static void quit(void *userdata)
@@ -442,6 +460,27 @@ static void on_answer(enum host_error error, const char *message, uint64_t job, 
 	must((error == HOST_OK) == !message);
 }
 
+static void do_assign(const char *name)
+{
+	static const char *const classes[] = {NULL, "", "small", "large", "credit", "nobody"};
+	static const char *const tenants[] = {NULL, "", "tiny", "nobody"};
+	const char *class = classes[take() % ARRAY_SIZE(classes)];
+
+	host_assign(f.host, name, class, tenants[take() % ARRAY_SIZE(tenants)], 500, on_answer, NULL);
+}
+
+static void do_import(const char *name)
+{
+	struct host_transfer transfer;
+
+	if (host_export(f.host, name, &transfer) != HOST_OK)
+		return;
+	transfer.credit = true;
+	transfer.balance = (int64_t)(int8_t)take() * 1000000000;
+	transfer.spent = transfer.balance <= 0;
+	host_import(f.host, name, &transfer, 500, on_answer, NULL);
+}
+
 static void do_client(enum command command)
 {
 	static const char *const names[] = {"vm0", "vm1", "01010101-0101-0101-0101-010101010101", "nobody"};
@@ -450,8 +489,23 @@ static void do_client(enum command command)
 	f.only_asked = false;
 	if (command == FORGET)
 		host_forget(f.host, name, 500, on_answer, NULL);
+	else if (command == ASSIGN)
+		do_assign(name);
+	else if (command == IMPORT)
+		do_import(name);
 	else
 		host_resize(f.host, name, take() % (POSSIBLE + 2), 500, on_answer, NULL);
+}
+
+static void do_mode(void)
+{
+	uint8_t how = take();
+
+	f.only_asked = false;
+	if (how & 1)
+		host_drain(f.host, how & 2, 500, on_answer, NULL);
+	else
+		host_freeze(f.host, how & 2, 500, on_answer, NULL);
 }
 
 static void do_disk(void)
@@ -489,10 +543,15 @@ static void run_command(void)
 		break;
 	case RESIZE:
 	case FORGET:
+	case ASSIGN:
+	case IMPORT:
 		do_client(command);
 		break;
 	case DISK:
 		do_disk();
+		break;
+	case MODE:
+		do_mode();
 		break;
 	case TURN:
 	case COMMANDS:
@@ -523,14 +582,23 @@ static const struct host_observer observer = {.job_new = on_job_new, .job_remove
 
 static void set_options(uint8_t options)
 {
-	struct service_level *level = &f.config->level;
+	char common[128], text[1024], *error = NULL;
+	const struct policy_source source = {.file = (char *)"options", .text = text};
 
 	f.config->messages = (struct rate_limit){.per_second = options & OPTION_MESSAGE_RATE ? 1 : 0, .burst = 8};
-	level->ask = options & OPTION_ASK;
-	level->observe = options & OPTION_OBSERVE;
-	level->cpu_on = (struct rate_limit){.per_second = options & OPTION_CPU_ON_RATE ? 1 : 0, .burst = 2};
-	level->minimum = options & OPTION_BOUNDS ? 2 : 1;
-	level->maximum = options & OPTION_BOUNDS ? 4 : CPUPOLICY_MAX_VCPUS;
+	f.observe = options & OPTION_OBSERVE;
+	snprintf(common, sizeof(common), "\"verdicts\": \"%s\", \"observe\": %s%s",
+		 options & OPTION_ASK ? "ask" : "page", f.observe ? "true" : "false",
+		 options & OPTION_CPU_ON_RATE ? ", \"cpu_on\": {\"per_second\": 1, \"burst\": 2}" : "");
+	snprintf(text, sizeof(text),
+		 "{\"classes\": {\"default\": {%s, \"guaranteed\": %d, \"limit\": %d},"
+		 " \"small\": {%s, \"limit\": 3}, \"large\": {%s, \"guaranteed\": 4, \"priority\": 9, \"refusal\": "
+		 "\"revoke\"},"
+		 " \"credit\": {%s, \"guaranteed\": 2, \"burst\": {\"cap_seconds\": 60}}},"
+		 " \"tenants\": {\"tiny\": {\"quota\": 3}}%s}",
+		 common, options & OPTION_BOUNDS ? 2 : 1, options & OPTION_BOUNDS ? 4 : (int)CPUPOLICY_MAX_VCPUS,
+		 common, common, common, options & OPTION_CAPACITY ? ", \"host\": {\"capacity\": 6}" : "");
+	must(policy_parse(&f.policy, &source, 1, &error) == 0);
 }
 
 /* Made once: what does not depend on the input. */
@@ -559,7 +627,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		f.connections[i] = (struct connection){.fd = -1};
 	set_options(take());
 	must(store_open(&f.store, f.loop, "", &error) == 0);
-	must(host_new(&f.host, f.loop, f.store, f.config) == 0);
+	must(host_new(&f.host, &(struct host_setup){
+				       .loop = f.loop, .store = f.store, .config = f.config, .policy = f.policy}) == 0);
 	host_observe(f.host, &observer, NULL);
 	memset(f.announced, 0, sizeof(f.announced));
 	must(session_hub_new(&f.hub, f.loop, f.host, f.config) == 0);
@@ -573,5 +642,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	f.host = host_free(f.host);
 	f.hub = session_hub_free(f.hub);
 	f.store = store_close(f.store);
+	f.policy = policy_unref(f.policy);
 	return 0;
 }

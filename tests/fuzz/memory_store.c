@@ -163,3 +163,28 @@ int store_delete(struct store *store, const uint8_t uuid[CPUPOLICY_UUID_SIZE], s
 {
 	return enqueue(store, uuid, NULL, fn, userdata);
 }
+
+/* ---- of the host, and what only reads: not what is fuzzed ---- */
+
+int store_load_host(struct store *store, struct store_host *ret, char **ret_error)
+{
+	*ret = (struct store_host){.frozen_uid = UINT32_MAX, .drained_uid = UINT32_MAX};
+	return 0;
+}
+
+int store_put_host(struct store *store, const struct store_host *host, store_done_fn fn, void *userdata)
+{
+	static const uint8_t nobody[CPUPOLICY_UUID_SIZE];
+
+	return enqueue(store, nobody, NULL, fn, userdata);
+}
+
+int store_usage_query(struct store *store, const struct store_usage_filter *filter, store_usage_fn fn, void *userdata)
+{
+	return -EOPNOTSUPP;
+}
+
+int store_backup(struct store *store, const char *path, store_done_fn fn, void *userdata)
+{
+	return -EOPNOTSUPP;
+}

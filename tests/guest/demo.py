@@ -14,6 +14,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 # pylint: disable=wrong-import-position
 from cpupolicy_test import paths  # noqa: E402
 from cpupolicy_test.bus import MANAGER, NAME, ROOT  # noqa: E402
+from cpupolicy_test.daemon import classes  # noqa: E402
 from cpupolicy_test.lab import Lab, temporary_directory  # noqa: E402
 from cpupolicy_test.guest import CPU_ON, DENIED, SUCCESS, SYS, TABLES  # noqa: E402
 from cpupolicy_test.wait import wait_for  # noqa: E402
@@ -21,7 +22,7 @@ from cpupolicy_test.wait import wait_for  # noqa: E402
 FIRST = {"possible": "0-5", "present": "0-5", "enabled": "0-3", "online": "0-1", "offline": "2-5"}
 SECOND = {"possible": "0-5", "present": "0-5", "enabled": "0-4", "online": "0-1,4",
           "offline": "2-3,5"}
-CONFIG = {"vms": {"demo": {"cpu_on": {"per_second": 1, "burst": 6}, "ask_timeout_ms": 5000}}}
+POLICY = classes(demo={"cpu_on": {"per_second": 1, "burst": 6}, "ask_timeout_ms": 5000})
 
 
 def title(text):
@@ -59,7 +60,7 @@ class Demo:
 
     def __init__(self, lab):
         self.lab = lab
-        self.host = lab.host(CONFIG, start=False)
+        self.host = lab.host(start=False, policy=POLICY)
         self.env = dict(os.environ, CPUPOLICY_BUS=self.host.bus.address,
                         PATH=f"{paths.build()}:{os.environ['PATH']}")
         self.machine = None

@@ -6,6 +6,7 @@ import re
 
 from cpupolicy_test import paths
 from cpupolicy_test.bus import MANAGER, ROOT
+from cpupolicy_test.daemon import classes, default_class
 from cpupolicy_test.guest import SYS
 from cpupolicy_test.qemu import CMDLINE, append_files
 from cpupolicy_test.wait import wait_for
@@ -14,8 +15,8 @@ from cpupolicy_test.wait import wait_for
 def test_greedy_guest(lab, make_host, directory):
     """No maxcpus=, onlines what appears, asks before each CPU_ON, and comes in libvirt's form of
     -smp; in the end it boots itself anew by kexec."""
-    host = make_host({"vms": {"greedy": {"cpu_on": {"per_second": 1, "burst": 12},
-                                         "ask_timeout_ms": 20000}}})
+    host = make_host(policy=classes(greedy={"cpu_on": {"per_second": 1, "burst": 12},
+                                            "ask_timeout_ms": 20000}))
     images = paths.guest_images()
     append_files(images / "initrd", directory / "initrd", {
         "Image.gz": gzip.compress((images / "Image").read_bytes(), 1),
@@ -87,7 +88,7 @@ def test_device_tree_guest(lab, host):
 
 def test_old_guest(lab, make_host):
     """Linux 6.1 answers an insertion without acting on it: what the job says stays true."""
-    host = make_host({"default": {"job_timeout_seconds": 20}})
+    host = make_host(policy=default_class(job_timeout_seconds=20))
     machine = lab.linux(host, name="old", smp="cpus=2,maxcpus=4", kernel="Image-6.1", memory=512,
                         append="quiet")
     machine.wait_boot()

@@ -6,13 +6,14 @@ import time
 
 import pytest
 
+from cpupolicy_test.daemon import default_class
 from cpupolicy_test.guest import (ALREADY_ON, CPU_ON, CPU_ON_32, DENIED, INVALID_PARAMETERS,
                                   SUCCESS, SYSTEM_OFF, SYSTEM_RESET)
 from cpupolicy_test.qemu import policy_options
 from cpupolicy_test.qmp import QmpError
 from cpupolicy_test.wait import never, wait_for
 
-ASK = {"default": {"verdicts": "ask", "ask_timeout_ms": 60000}}
+ASK = default_class(verdicts="ask", ask_timeout_ms=60000)
 SANDBOX = ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
 
 
@@ -134,7 +135,7 @@ def test_flood_of_on_and_off(lab, host):
 # ---- asking ----
 
 def test_ask(lab, make_host):
-    host = make_host(ASK)
+    host = make_host(policy=ASK)
     guest = lab.psci(host, smp="cpus=3,maxcpus=4").guest
     assert guest.cpu_on(1) == SUCCESS
     guest.wait_entered(1)
@@ -145,7 +146,7 @@ def test_ask(lab, make_host):
 
 
 def test_rate_limit(lab, make_host):
-    host = make_host({"default": {"cpu_on": {"per_second": 1, "burst": 2}}})
+    host = make_host(policy=default_class(cpu_on={"per_second": 1, "burst": 2}))
     guest = lab.psci(host).guest
     results = []
     for _ in range(4):
@@ -172,7 +173,7 @@ def quick(seconds):
 
 
 def test_slow_daemon_delays_nothing_else(lab, make_host):
-    host = make_host(ASK)
+    host = make_host(policy=ASK)
     machine, call = parked(lab, host)
     never(lambda: machine.channel.answered(call), "a verdict without the daemon", 0.5)
     quick(machine.timed("stop"))
@@ -186,7 +187,7 @@ def test_slow_daemon_delays_nothing_else(lab, make_host):
 
 
 def test_reset_abandons_the_wait(lab, make_host):
-    host = make_host(ASK)
+    host = make_host(policy=ASK)
     machine, _ = parked(lab, host)
     boots = machine.channel.boots
     quick(machine.timed("system_reset"))
@@ -198,7 +199,7 @@ def test_reset_abandons_the_wait(lab, make_host):
 
 
 def test_quit_does_not_wait_for_the_daemon(lab, make_host):
-    machine, _ = parked(lab, make_host(ASK))
+    machine, _ = parked(lab, make_host(policy=ASK))
     start = time.monotonic()
     assert machine.quit() == 0
     quick(time.monotonic() - start)
@@ -206,8 +207,7 @@ def test_quit_does_not_wait_for_the_daemon(lab, make_host):
 
 @pytest.mark.parametrize("on_timeout,result", [("deny", DENIED), ("allow", SUCCESS)])
 def test_verdict_on_timeout(lab, make_host, on_timeout, result):
-    host = make_host({"default": {"verdicts": "ask", "ask_timeout_ms": 300,
-                                  "on_timeout": on_timeout}})
+    host = make_host(policy=default_class(verdicts="ask", ask_timeout_ms=300, on_timeout=on_timeout))
     machine, call = parked(lab, host)
     assert machine.guest.finish_call(call, 20) == result
     assert vcpu(machine, 1)["reason"] == "timeout"
@@ -221,7 +221,7 @@ def test_verdict_on_timeout(lab, make_host, on_timeout, result):
 
 
 def test_death_of_the_daemon_while_a_call_waits(lab, make_host):
-    host = make_host(ASK)
+    host = make_host(policy=ASK)
     machine, call = parked(lab, host)
     host.daemon.kill()
     assert machine.guest.finish_call(call, 20) == DENIED, "the verdict on timeout, and no longer wait"
@@ -234,7 +234,7 @@ def test_death_of_the_daemon_while_a_call_waits(lab, make_host):
 
 
 def test_observe(lab, make_host):
-    host = make_host({"default": {"observe": True}})
+    host = make_host(policy=default_class(observe=True))
     guest = lab.psci(host, smp="cpus=2,maxcpus=4").guest
     assert guest.cpu_on(3) == SUCCESS
     guest.wait_entered(3)

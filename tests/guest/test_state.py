@@ -4,6 +4,7 @@
 import random
 import time
 
+from cpupolicy_test.daemon import default_class
 from cpupolicy_test.guest import CPU_ON, DENIED, SUCCESS
 from cpupolicy_test.qemu import disk_options
 from cpupolicy_test.wait import never, wait_for
@@ -102,7 +103,7 @@ def test_snapshot_with_less_than_granted_now(lab, host, directory):
 
 
 def test_snapshot_while_a_call_waits(lab, make_host, directory):
-    host = make_host({"default": {"verdicts": "ask", "ask_timeout_ms": 60000}})
+    host = make_host(policy=default_class(verdicts="ask", ask_timeout_ms=60000))
     machine = lab.psci(host, extra=disk_options(directory / "disk"))
     guest = machine.guest
     entry = guest.entry()
@@ -177,7 +178,7 @@ def test_migration_while_the_daemon_restarts(lab, host, directory):
 # ---- jobs ----
 
 def test_pause_stops_the_deadline(lab, make_host):
-    host = make_host({"default": {"job_timeout_seconds": 2}})
+    host = make_host(policy=default_class(job_timeout_seconds=2))
     machine = lab.psci(host, firmware=True, smp="cpus=2,maxcpus=4")
     machine.qmp.execute("stop")
     host.wait_prop("psci", "State", "paused")
@@ -191,7 +192,7 @@ def test_pause_stops_the_deadline(lab, make_host):
 
 
 def test_guest_that_does_not_answer(lab, make_host):
-    host = make_host({"default": {"job_timeout_seconds": 1}})
+    host = make_host(policy=default_class(job_timeout_seconds=1))
     machine = lab.psci(host, firmware=True, smp="cpus=2,maxcpus=4")
     job = host.resize("psci", 3)
     assert host.job_result("psci", job)["result"] == "timeout"

@@ -14,12 +14,23 @@ NOBODY = 65534
 MANAGER_MEMBERS = {
     "SetVcpuCount": ("su", "o"), "ListVirtualMachines": ("", "a(ssso)"),
     "GetVirtualMachine": ("s", "o"), "ListJobs": ("", "a(tsuuo)"), "Forget": ("s", ""),
+    "AssignClass": ("ss", ""), "AssignTenant": ("ss", ""), "Explain": ("su", "uussa(sssttts)"),
+    "Freeze": ("b", ""), "Drain": ("b", ""), "Reload": ("", ""), "Backup": ("s", ""),
+    "GetUsage": ("tts", "a(ssssttttt)"), "GetUsageHours": ("tts", "a(ssssttttt)"),
+    "ExportVirtualMachine": ("s", "s"), "ImportVirtualMachine": ("ss", ""),
     "VirtualMachineNew": "sso", "VirtualMachineRemoved": "sso", "JobNew": "tos",
     "JobRemoved": "toss", "Version": "s", "VirtualMachines": "u", "Connected": "u",
+    "Capacity": "u", "Cpus": "u", "Reserved": "t", "Guaranteed": "t", "Allowed": "t", "Held": "t",
+    "Occupied": "t", "Overdue": "t", "Observe": "b", "Frozen": "b", "FrozenUid": "u",
+    "Drained": "b", "DrainedUid": "u", "Classes": "a(suuubxxxbbtt)", "Tenants": "a(sutttttt)",
 }
 VM_PROPERTIES = {
-    "Name": "s", "Uuid": "s", "State": "s", "Possible": "u", "Boot": "u", "Minimum": "u",
-    "Maximum": "u", "Desired": "u", "Target": "u", "Enabled": "u", "Online": "u", "Overdue": "u",
+    "Name": "s", "Uuid": "s", "State": "s", "Possible": "u", "Boot": "u",
+    "Class": "s", "ClassSource": "s", "ClassRule": "u", "Tenant": "s", "TenantSource": "s",
+    "TenantRule": "u", "AssignedClass": "s", "AssignedTenant": "s", "AssignedUid": "u",
+    "Guaranteed": "u", "Limit": "u", "Priority": "u", "TargetReason": "s", "Allowance": "u",
+    "Entitled": "u", "Waiting": "b", "Credit": "x", "CreditState": "s", "CreditRate": "i",
+    "CreditCap": "x", "UsedGuaranteed": "t", "UsedBurst": "t", "Desired": "u", "Target": "u", "Enabled": "u", "Online": "u", "Overdue": "u",
     "DesiredUid": "u", "EnabledSet": "s", "OnlineSet": "s", "PendingSet": "s", "OverdueSet": "s",
     "Generation": "u", "Confirmed": "u", "Observe": "b", "Notifiable": "b", "BootRemovable": "b",
     "Denied": "t", "VmmUid": "u", "VmmPid": "u", "Vcpus": "a(ubbbbbsu)", "Job": "o",
@@ -63,7 +74,7 @@ def test_introspection_of_a_vm(host):
     assert {p.get("name"): p.get("type") for p in face.iter("property")} == VM_PROPERTIES
     assert [m.get("name") for m in face.iter("method")] == ["SetVcpuCount"]
     denied = next(m for m in face.iter("signal"))
-    assert (denied.get("name"), signature(denied)) == ("Denied", "usub")
+    assert (denied.get("name"), signature(denied)) == ("Denied", "usubs")
     for prop in VM_PROPERTIES:
         assert f".{prop} " in host.bus.busctl("introspect", NAME, host.path("web"))
 

@@ -32,12 +32,8 @@ BAD = {
     '{\n  "limits": {\n    "vms": 0\n  }\n}': ("3:12", "limits.vms", "1"),
     '{"limits": {"vms": 1.5}}': ("1:20", "integer"),
     '{"limits": []}': ("1:12", "object"),
-    '{"default": {"minimum": 9, "maximum": 2}}': ("1:", "m"),
-    '{"default": {"verdicts": "perhaps"}}': ("1:26", "perhaps", "ask"),
-    '{"default": {"observe": "yes"}}': ("1:25", "yes"),
-    '{"vms": {"web": {"maximum": 513}}}': ("1:29", "512"),
-    '{"vms": {"web": {"maximum": 4, "maximum": 5}}}': ("1:", "duplicate"),
-    '{"vms": {"web": {"cpu_on": {"per_second": -1}}}}': ("1:43", "-1"),
+    '{"default": {"limit": 4}}': ("1:2", "default"),
+    '{"limits": {"vms": 4, "vms": 5}}': ("1:", "duplicate"),
     '{\n"socket": "relative/path"\n}': ("2:11", "relative"),
     '{"socket_mode": "0999"}': ("1:17", "0999"),
     '{"bus": "bogus"}': ("1:9", "bogus"),
@@ -58,6 +54,49 @@ def test_error_names_file_line_column_and_what_was_expected(directory, text):
     assert f"{path}:{where}" in lines[0]
     for word in words:
         assert word in lines[0]
+
+
+BAD_POLICY = {
+    '{"classes": {"default": {"guaranteed": 9, "limit": 2}}}': ("1:40", "guaranteed", "limit"),
+    '{"classes": {"default": {"verdicts": "perhaps"}}}': ("1:38", "perhaps", "ask"),
+    '{"classes": {"default": {"observe": "yes"}}}': ("1:37", "yes"),
+    '{"classes": {"web": {"limit": 513}}}': ("1:31", "512"),
+    '{"classes": {"web": {"limit": 4, "limit": 5}}}': ("1:", "duplicate"),
+    '{"classes": {"web": {"cpu_on": {"per_second": -1}}}}': ("1:47", "-1"),
+    '{\n"default_class": "nobody"\n}': ("2:18", "nobody"),
+    '{"rules": [{"match": {"name": "web*"}, "class": "none"}]}': ("1:", "none"),
+    '{"vms": {}}': ("1:2", "vms"),
+}
+
+
+@pytest.mark.parametrize("text", BAD_POLICY)
+def test_error_in_the_policy(directory, text):
+    (directory / "policy").mkdir()
+    path = directory / "policy" / "a.json"
+    path.write_text(text, encoding="utf-8")
+    config = {"socket": f"{directory}/s", "state_directory": f"{directory}/state", "bus": "none",
+              "policy_directory": str(path.parent)}
+    result, _ = check(directory, json.dumps(config))
+    assert result.returncode == EXIT_CONFIG
+    where, *words = BAD_POLICY[text]
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, "one error, one line"
+    assert f"{path}:{where}" in lines[0]
+    for word in words:
+        assert word in lines[0]
+
+
+def test_policy_is_checked_as_a_whole(directory):
+    config = {"socket": f"{directory}/s", "state_directory": f"{directory}/state", "bus": "none",
+              "policy_directory": f"{directory}/policy"}
+    (directory / "policy").mkdir()
+    (directory / "policy" / "10-classes.json").write_text('{"classes": {"web": {}}}', "utf-8")
+    (directory / "policy" / "20-rules.json").write_text(
+        '{"rules": [{"match": {"name": "w*"}, "class": "web"}]}', "utf-8")
+    (directory / "policy" / "notes.txt").write_text("not read", "utf-8")
+    result, _ = check(directory, json.dumps(config))
+    assert result.returncode == 0, result.stderr
+    assert f"{directory}/policy: correct, 2 files, 2 classes" in result.stdout
 
 
 def test_example_is_correct():
@@ -100,8 +139,8 @@ def test_options_replace_the_configuration(directory):
 def test_help_and_version():
     result = run("--help")
     assert result.returncode == 0
-    for option in ("--config", "--check-config", "--socket", "--state-directory", "--bus",
-                   "--log-level", "--version"):
+    for option in ("--config", "--check-config", "--socket", "--state-directory",
+                   "--policy-directory", "--bus", "--log-level", "--version"):
         assert option in result.stdout
     result = run("--version")
     assert result.returncode == 0 and result.stdout.startswith("cpupolicyd ")

@@ -10,6 +10,7 @@ import subprocess
 import pytest
 
 from cpupolicy_test import paths, wire
+from cpupolicy_test.daemon import default_class
 from cpupolicy_test.process import Process
 from cpupolicy_test.vmm_process import VmmProcess
 from cpupolicy_test.wait import wait_for
@@ -55,6 +56,8 @@ def test_show(host):
     vmm.denied(5)
     by_name = json.loads(host.cpuctl("show", "web", "--json"))
     by_uuid = json.loads(host.cpuctl("show", str(vmm.uuid), "--json"))
+    for used in ("used_guaranteed", "used_burst"):  # time goes on in between
+        assert 0 < by_name.pop(used) < by_uuid.pop(used)
     assert by_name == by_uuid
     assert by_name["enabled_set"] == "0-3" and by_name["online_set"] == "0,2"
     assert by_name["desired_uid"] is None and by_name["last_job"] is None
@@ -128,7 +131,7 @@ def test_set_partial(host):
 
 
 def test_set_job_timeout(make_host):
-    host = make_host({"default": {"job_timeout_seconds": 1}})
+    host = make_host(policy=default_class(job_timeout_seconds=1))
     host.vmm("web", possible=6, boot=4)
     assert host.cpuctl("set", "web", "5", check=False).returncode == TIMEOUT
 

@@ -13,7 +13,7 @@ import pytest
 
 from cpupolicy_test import wire
 from cpupolicy_test.bus import MANAGER, ROOT, BusError
-from cpupolicy_test.daemon import Daemon
+from cpupolicy_test.daemon import Daemon, default_class
 from cpupolicy_test.guest import cpu_set
 from cpupolicy_test.vmm_process import VmmProcess
 from cpupolicy_test.wait import wait_for
@@ -92,7 +92,7 @@ def test_job_in_flight_at_the_kill_ends_truthfully(host):
 
 
 def test_job_in_flight_is_notified_again_and_times_out(make_host):
-    host = make_host({"default": {"job_timeout_seconds": 1}})
+    host = make_host(policy=default_class(job_timeout_seconds=1))
     vmm = host.vmm("web", possible=6, boot=4)
     job = host.resize("web", 5)
     host.daemon.restart_killed()

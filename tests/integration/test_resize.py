@@ -5,11 +5,12 @@ import pytest
 
 from cpupolicy_test import wire
 from cpupolicy_test.bus import JOB, MANAGER, ROOT, VM, BusError
+from cpupolicy_test.daemon import classes, default_class
 from cpupolicy_test.vmm_process import VmmProcess
 from cpupolicy_test.wait import never, wait_for
 
 REFUSED, FORBIDDEN, IN_PROGRESS = 0x82, 0x80, 0x84
-QUICK = {"default": {"job_timeout_seconds": 1}}
+QUICK = default_class(job_timeout_seconds=1)
 
 
 def shrink_job(host, vmm, start=6, count=4):
@@ -122,7 +123,7 @@ def test_insertion_fails_in_the_guest(host):
 
 
 def test_no_answer_ends_as_timeout(make_host):
-    host = make_host(QUICK)
+    host = make_host(policy=QUICK)
     host.vmm("web", possible=6, boot=4)
     job = host.resize("web", 5)
     assert host.job_result("web", job, 20)["result"] == "timeout"
@@ -130,7 +131,7 @@ def test_no_answer_ends_as_timeout(make_host):
 
 
 def test_some_answers_end_as_partial(make_host):
-    host = make_host(QUICK)
+    host = make_host(policy=QUICK)
     vmm = host.vmm("web", possible=6, boot=4)
     job = host.resize("web", 6)
     vmm.plug(4)
@@ -178,7 +179,7 @@ def test_reconnection_in_the_middle_of_a_job(host):
 
 
 def test_pause_stops_the_deadline(make_host):
-    host = make_host(QUICK)
+    host = make_host(policy=QUICK)
     vmm = host.vmm("web", possible=6, boot=4)
     vmm.run_state(wire.PAUSED)
     assert host.get("web", "State") == "paused"
@@ -190,7 +191,7 @@ def test_pause_stops_the_deadline(make_host):
 
 
 def test_deadline_goes_on_after_a_pause(make_host):
-    host = make_host(QUICK)
+    host = make_host(policy=QUICK)
     vmm = host.vmm("web", possible=6, boot=4)
     job = host.resize("web", 5)
     vmm.run_state(wire.PAUSED)
@@ -253,13 +254,12 @@ def test_out_of_range(host, count):
 
 
 def test_beyond_the_service_level(make_host):
-    host = make_host({"vms": {"web": {"minimum": 2, "maximum": 5}}})
+    host = make_host(policy=classes(web={"limit": 5}))
     host.vmm("web", possible=6, boot=4)
-    for count, bound in ((6, "5"), (1, "2")):
-        e = error(host, count)
-        assert e.name == "org.cpupolicy1.Error.SlaLimit"
-        assert bound in e.message
-    assert host.get("web", "Minimum") == 2 and host.get("web", "Maximum") == 5
+    e = error(host, 6)
+    assert e.name == "org.cpupolicy1.Error.SlaLimit"
+    assert "5" in e.message and "of-web" in e.message
+    assert host.get("web", "Guaranteed") == 1 and host.get("web", "Limit") == 5
 
 
 def test_boot_vcpus_that_may_not_be_taken_back(host):

@@ -6,6 +6,7 @@ import struct
 import pytest
 
 from cpupolicy_test import wire
+from cpupolicy_test.daemon import classes, default_class
 from cpupolicy_test.wait import wait_for
 
 
@@ -37,7 +38,7 @@ def test_denial_is_recorded_and_signalled(host):
     vmm = host.vmm("web", possible=6, boot=4)
     monitor = host.bus.monitor()
     vmm.ask(5)
-    assert monitor.wait("Denied", path=host.path("web")) == [5, "not-enabled", 1, True]
+    assert monitor.wait("Denied", path=host.path("web")) == [5, "not-enabled", 1, True, "none"]
     line = wait_for(lambda: record(host, "VERDICT=deny"), "the log has it")[0]
     for field in (f"VM_UUID={vmm.uuid}", "VM_NAME=web", "VCPU=5", "REASON=not-enabled"):
         assert field in line
@@ -50,13 +51,13 @@ def test_denial_by_the_page_is_recorded_with_its_count(host):
     vmm = host.vmm("web", possible=6, boot=4)
     monitor = host.bus.monitor()
     vmm.denied(4, reason=wire.REASONS.index("not-enabled"), count=41)
-    assert monitor.wait("Denied") == [4, "not-enabled", 41, True]
+    assert monitor.wait("Denied") == [4, "not-enabled", 41, True, "none"]
     vmm.denied(4)
     assert host.get("web", "Denied") == 42
 
 
 def test_rate_limit_makes_the_page_ask_and_denies(make_host):
-    host = make_host({"vms": {"web": {"cpu_on": {"per_second": 1, "burst": 3}}}})
+    host = make_host(policy=classes(web={"cpu_on": {"per_second": 1, "burst": 3}}))
     vmm, other = host.vmm("web"), host.vmm("other")
     assert {w.verdict for w in vmm.page.words()[:4]} == {wire.VERDICT_ASK}
     assert {w.verdict for w in other.page.words()[:4]} == {wire.VERDICT_ALLOW}
@@ -70,7 +71,7 @@ def test_rate_limit_makes_the_page_ask_and_denies(make_host):
 
 
 def test_always_ask(make_host):
-    host = make_host({"default": {"verdicts": "ask", "ask_timeout_ms": 321}})
+    host = make_host(policy=default_class(verdicts="ask", ask_timeout_ms=321))
     vmm = host.vmm("web")
     assert {w.verdict for w in vmm.page.words()[:4]} == {wire.VERDICT_ASK}
     assert vmm.page.ask_timeout_ms == 321
@@ -80,19 +81,19 @@ def test_always_ask(make_host):
 
 
 def test_verdict_on_timeout_is_the_service_levels(make_host):
-    host = make_host({"default": {"verdicts": "ask", "on_timeout": "allow"}})
+    host = make_host(policy=default_class(verdicts="ask", on_timeout="allow"))
     vmm = host.vmm("web", possible=6, boot=4)
     assert all(w.timeout_allow for w in vmm.page.words()[:4])
     assert vmm.page.word(5).verdict == wire.VERDICT_DENY
 
 
 def test_observe_denies_nothing_and_records(make_host):
-    host = make_host({"default": {"observe": True, "verdicts": "ask"}})
+    host = make_host(policy=default_class(observe=True, verdicts="ask"))
     vmm = host.vmm("web", possible=6, boot=4)
     monitor = host.bus.monitor()
     assert all(w.observe for w in vmm.page.words())
     assert vmm.ask(5) == (wire.SUCCESS, "observed")
-    assert monitor.wait("Denied") == [5, "not-enabled", 1, False]
+    assert monitor.wait("Denied") == [5, "not-enabled", 1, False, "none"]
     assert wait_for(lambda: record(host, "REASON=not-enabled"), "the log has it")
     assert host.get("web", "Observe") is True
     vmm.power(5, wire.ON, wire.REASONS.index("observed"))

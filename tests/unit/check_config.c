@@ -8,9 +8,6 @@
 
 #include "daemon/config.h"
 #include "daemon/util.h"
-#include "proto/cpupolicy-proto.h"
-
-#define UUID "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
 
 static char path[] = "/tmp/check-config-XXXXXX";
 static struct config *config;
@@ -73,36 +70,20 @@ START_TEST(defaults)
 	ck_assert_uint_eq(config->handshake_timeout, 10 * NSEC_PER_SEC);
 	ck_assert_uint_eq(config->messages.per_second, 20000);
 	ck_assert_uint_eq(config->messages.burst, 40000);
-	ck_assert_uint_eq(config->level.minimum, 1);
-	ck_assert_uint_eq(config->level.maximum, CPUPOLICY_MAX_VCPUS);
-	ck_assert_uint_eq(config->level.cpu_on.per_second, 0);
-	ck_assert_uint_eq(config->level.cpu_on.burst, CPUPOLICY_MAX_VCPUS);
-	ck_assert(!config->level.ask);
-	ck_assert(!config->level.timeout_allow);
-	ck_assert(!config->level.observe);
-	ck_assert_uint_eq(config->level.ask_timeout_ms, 1000);
-	ck_assert_uint_eq(config->level.job_timeout, 60 * NSEC_PER_SEC);
-	ck_assert_uint_eq(config->n_vms, 0);
-	ck_assert_ptr_eq(config_level(config, UUID, "web1"), &config->level);
+	ck_assert_str_eq(config->policy_directory, SYSCONFDIR "/cpupolicy/policy.d");
+	ck_assert_ptr_null(config->record_directory);
 }
 END_TEST
 
 /* Each key, with a value that is not its default. */
 START_TEST(every_key)
 {
-	const struct service_level *level;
-
 	load("{\n"
 	     "\"socket\": \"/tmp/s\", \"socket_mode\": \"0606\", \"socket_group\": \"kvm\",\n"
-	     "\"state_directory\": \"/tmp/d\", \"bus\": \"unix:path=/tmp/bus\",\n"
+	     "\"state_directory\": \"/tmp/d\", \"policy_directory\": \"/tmp/p\", \"record_directory\": \"/tmp/r\",\n"
+	     "\"bus\": \"unix:path=/tmp/bus\",\n"
 	     "\"limits\": {\"vms\": 1, \"connections\": 2, \"connections_per_uid\": 3, \"handshake_seconds\": 4,\n"
-	     "            \"messages_per_second\": 5, \"messages_burst\": 6},\n"
-	     "\"default\": {\"minimum\": 7, \"maximum\": 8, \"cpu_on\": {\"per_second\": 9, \"burst\": 10},\n"
-	     "             \"verdicts\": \"ask\", \"on_timeout\": \"allow\", \"observe\": true,\n"
-	     "             \"ask_timeout_ms\": 11, \"job_timeout_seconds\": 12},\n"
-	     "\"vms\": {\"web1\": {\"minimum\": 1, \"maximum\": 1, \"cpu_on\": {\"per_second\": 0, \"burst\": 1},\n"
-	     "                  \"verdicts\": \"page\", \"on_timeout\": \"deny\", \"observe\": false,\n"
-	     "                  \"ask_timeout_ms\": 13, \"job_timeout_seconds\": 14}}\n"
+	     "            \"messages_per_second\": 5, \"messages_burst\": 6}\n"
 	     "}\n");
 	ck_assert_str_eq(config->socket, "/tmp/s");
 	ck_assert_uint_eq(config->socket_mode, 0606);
@@ -115,64 +96,17 @@ START_TEST(every_key)
 	ck_assert_uint_eq(config->handshake_timeout, 4 * NSEC_PER_SEC);
 	ck_assert_uint_eq(config->messages.per_second, 5);
 	ck_assert_uint_eq(config->messages.burst, 6);
-	ck_assert_uint_eq(config->level.minimum, 7);
-	ck_assert_uint_eq(config->level.maximum, 8);
-	ck_assert_uint_eq(config->level.cpu_on.per_second, 9);
-	ck_assert_uint_eq(config->level.cpu_on.burst, 10);
-	ck_assert(config->level.ask);
-	ck_assert(config->level.timeout_allow);
-	ck_assert(config->level.observe);
-	ck_assert_uint_eq(config->level.ask_timeout_ms, 11);
-	ck_assert_uint_eq(config->level.job_timeout, 12 * NSEC_PER_SEC);
-	level = config_level(config, UUID, "web1");
-	ck_assert_uint_eq(level->minimum, 1);
-	ck_assert_uint_eq(level->maximum, 1);
-	ck_assert_uint_eq(level->cpu_on.per_second, 0);
-	ck_assert_uint_eq(level->cpu_on.burst, 1);
-	ck_assert(!level->ask);
-	ck_assert(!level->timeout_allow);
-	ck_assert(!level->observe);
-	ck_assert_uint_eq(level->ask_timeout_ms, 13);
-	ck_assert_uint_eq(level->job_timeout, 14 * NSEC_PER_SEC);
-}
-END_TEST
-
-/* Also when the default comes later in the file. */
-START_TEST(vms_inherit)
-{
-	load("{\"vms\": {\"z\": {}, \"a\": {\"maximum\": 6, \"cpu_on\": {\"per_second\": 2}}},"
-	     " \"default\": {\"minimum\": 5, \"maximum\": 9, \"observe\": true, \"cpu_on\": {\"burst\": 3}}}");
-	ck_assert_uint_eq(config->n_vms, 2);
-	ck_assert_uint_eq(config_level(config, UUID, "z")->minimum, 5);
-	ck_assert_uint_eq(config_level(config, UUID, "z")->maximum, 9);
-	ck_assert_uint_eq(config_level(config, UUID, "a")->minimum, 5);
-	ck_assert_uint_eq(config_level(config, UUID, "a")->maximum, 6);
-	ck_assert_uint_eq(config_level(config, UUID, "a")->cpu_on.per_second, 2);
-	ck_assert_uint_eq(config_level(config, UUID, "a")->cpu_on.burst, 3);
-	ck_assert(config_level(config, UUID, "a")->observe);
-}
-END_TEST
-
-START_TEST(rule_for_uuid_is_nearer_than_rule_for_name)
-{
-	static const char other[] = "00000000-0000-0000-0000-000000000001";
-
-	load("{\"vms\": {\"web1\": {\"maximum\": 2}, \"6BA7B810-9DAD-11D1-80B4-00C04FD430C8\": {\"maximum\": 3}}}");
-	ck_assert_uint_eq(config_level(config, UUID, "web1")->maximum, 3);
-	ck_assert_uint_eq(config_level(config, UUID, "db")->maximum, 3);
-	ck_assert_uint_eq(config_level(config, other, "web1")->maximum, 2);
-	ck_assert_uint_eq(config_level(config, other, "db")->maximum, CPUPOLICY_MAX_VCPUS);
-	ck_assert_uint_eq(config_level(config, other, "web10")->maximum, CPUPOLICY_MAX_VCPUS);
-	ck_assert_uint_eq(config_level(config, other, "WEB1")->maximum, CPUPOLICY_MAX_VCPUS);
+	ck_assert_str_eq(config->policy_directory, "/tmp/p");
+	ck_assert_str_eq(config->record_directory, "/tmp/r");
 }
 END_TEST
 
 START_TEST(bounds_are_inclusive)
 {
-	load("{\"default\": {\"minimum\": 512, \"maximum\": 512, \"ask_timeout_ms\": 60000,"
-	     " \"job_timeout_seconds\": 86400, \"cpu_on\": {\"per_second\": 1000000, \"burst\": 1000000}}}");
-	load("{\"default\": {\"minimum\": 1, \"maximum\": 1, \"ask_timeout_ms\": 1,"
-	     " \"job_timeout_seconds\": 1, \"cpu_on\": {\"per_second\": 0, \"burst\": 1}}}");
+	load("{\"limits\": {\"vms\": 65536, \"connections\": 65536, \"connections_per_uid\": 65536,"
+	     " \"handshake_seconds\": 3600, \"messages_per_second\": 10000000, \"messages_burst\": 10000000}}");
+	load("{\"limits\": {\"vms\": 1, \"connections\": 1, \"connections_per_uid\": 1,"
+	     " \"handshake_seconds\": 1, \"messages_per_second\": 1, \"messages_burst\": 1}}");
 }
 END_TEST
 
@@ -208,6 +142,8 @@ START_TEST(options_replace_values_with_the_same_checks)
 	ck_assert_str_eq(config->bus, "session");
 	ck_assert_int_eq(config_set(config, "state_directory", "/c", &why), 0);
 	ck_assert_str_eq(config->state_directory, "/c");
+	ck_assert_int_eq(config_set(config, "policy_directory", "/d", &why), 0);
+	ck_assert_str_eq(config->policy_directory, "/d");
 }
 END_TEST
 
@@ -225,12 +161,10 @@ static const struct {
 	{"{\"bus\": \"none\",\n \"bus\": \"none\"}", ":2:6: duplicate object key near '\"bus\"'"},
 	/* unknown keys, each level; the position is the key's */
 	{"{\"sockets\": 1}", ":1:2: sockets: unknown key; expected one of socket, socket_mode, socket_group, "
-			     "state_directory, bus, limits, default, vms"},
+			     "state_directory, policy_directory, record_directory, bus, limits"},
 	{"{\n\t\"limits\": {\n\t\t\"vms\": 1,\n\t\t\"connection\": 1\n\t}\n}",
 	 ":4:3: limits.connection: unknown key; expected one of vms, connections, connections_per_uid, "
 	 "handshake_seconds, messages_per_second, messages_burst"},
-	{"{\"default\": {\"cpu_on\": {\"burst\": 1, \"rate\": 1}}}",
-	 ":1:37: default.cpu_on.rate: unknown key; expected one of per_second, burst"},
 	/* types; the position is the value's */
 	{"[]", ":1:1: expected an object, not an array"},
 	{"{\"socket\": 5}", ":1:12: socket: expected an absolute path of at most 107 bytes, not 5"},
@@ -243,49 +177,26 @@ static const struct {
 	{"{\"socket_mode\": \"\"}", ":1:17: socket_mode: expected a string of octal digits up to \"0777\", not \"\""},
 	{"{\"socket_group\": \"\"}", ":1:18: socket_group: expected the name of a group, not \"\""},
 	{"{\"state_directory\": null}", ":1:21: state_directory: expected an absolute path, not null"},
+	{"{\"policy_directory\": \"policy.d\"}",
+	 ":1:22: policy_directory: expected an absolute path, not \"policy.d\""},
+	{"{\"record_directory\": {}}", ":1:22: record_directory: expected an absolute path, not an object"},
 	{"{\"bus\": \"systme\"}",
 	 ":1:9: bus: expected \"system\", \"session\", \"none\" or the address of a bus, not \"systme\""},
 	{"{\"limits\": []}", ":1:12: limits: expected an object, not an array"},
-	{"{\"default\": true}", ":1:13: default: expected an object, not true"},
-	{"{\"vms\": 3}", ":1:9: vms: expected an object, not 3"},
-	{"{\"vms\": {\"a\": 3}}", ":1:15: vms.a: expected an object, not 3"},
-	{"{\"default\": {\"observe\": 1}}", ":1:25: default.observe: expected true or false, not 1"},
-	{"{\"default\": {\"verdicts\": \"pages\"}}",
-	 ":1:26: default.verdicts: expected \"page\" or \"ask\", not \"pages\""},
-	{"{\"default\": {\"on_timeout\": {}}}",
-	 ":1:28: default.on_timeout: expected \"deny\" or \"allow\", not an object"},
-	{"{\"default\": {\"maximum\": 4.0}}", ":1:25: default.maximum: expected an integer from 1 to 512, not 4.0"},
-	{"{\"default\": {\"maximum\": \"4\"}}", ":1:25: default.maximum: expected an integer from 1 to 512, not \"4\""},
+	{"{\"limits\": {\"vms\": 4.0}}", ":1:20: limits.vms: expected an integer from 1 to 65536, not 4.0"},
+	{"{\"limits\": {\"vms\": \"4\"}}", ":1:20: limits.vms: expected an integer from 1 to 65536, not \"4\""},
 	/* ranges */
-	{"{\"default\": {\"minimum\": 0}}", ":1:25: default.minimum: expected an integer from 1 to 512, not 0"},
-	{"{\"default\": {\"maximum\": 513}}", ":1:25: default.maximum: expected an integer from 1 to 512, not 513"},
-	{"{\"default\": {\"maximum\": -1}}", ":1:25: default.maximum: expected an integer from 1 to 512, not -1"},
-	{"{\"default\": {\"ask_timeout_ms\": 60001}}",
-	 ":1:32: default.ask_timeout_ms: expected an integer from 1 to 60000, not 60001"},
-	{"{\"default\": {\"cpu_on\": {\"burst\": 0}}}",
-	 ":1:34: default.cpu_on.burst: expected an integer from 1 to 1000000, not 0"},
+	{"{\"limits\": {\"vms\": 0}}", ":1:20: limits.vms: expected an integer from 1 to 65536, not 0"},
+	{"{\"limits\": {\"vms\": 65537}}", ":1:20: limits.vms: expected an integer from 1 to 65536, not 65537"},
+	{"{\"limits\": {\"vms\": -1}}", ":1:20: limits.vms: expected an integer from 1 to 65536, not -1"},
 	{"{\"limits\": {\"messages_per_second\": 0}}",
 	 ":1:36: limits.messages_per_second: expected an integer from 1 to 10000000, not 0"},
-	/* values that contradict each other, one of them inherited or not */
-	{"{\"default\": {\"minimum\": 4,\n \"maximum\": 3}}",
-	 ":1:25: default.minimum: expected at most the maximum, 3, not 4"},
-	{"{\"vms\": {\"a\": {\"minimum\": 4}},\n \"default\": {\"maximum\": 3}}",
-	 ":1:27: vms.a.minimum: expected at most the maximum, 3, not 4"},
-	{"{\"vms\": {\"a\": {\"maximum\": 1}}, \"default\": {\"minimum\": 2}}",
-	 ":1:27: vms.a.maximum: expected at least the minimum, 2, not 1"},
-	/* VMs */
-	{"{\"vms\": {\"\": {}}}", ":1:10: vms.: expected the name or the UUID of a VM: the name is empty"},
-	{"{\"vms\": {\"a\\nb\": {}}}",
-	 ":1:10: vms.a\nb: expected the name or the UUID of a VM: a text has control characters"},
-	{"{\"vms\": {\"00000000-0000-0000-0000-000000000000\": {}}}",
-	 ":1:10: vms.00000000-0000-0000-0000-000000000000: expected the name or the UUID of a VM, not the nil UUID"},
-	{"{\"vms\": {\"6BA7B810-9DAD-11D1-80B4-00C04FD430C8\": {},\n \"" UUID "\": {}}}",
-	 ":2:2: vms." UUID ": expected each VM once; it is the same UUID as \"6BA7B810-9DAD-11D1-80B4-00C04FD430C8\""},
 	/* positions are right behind whatever may stand before them */
-	{"\n\n  {\"vms\"\t:\r\n{ \"\xc3\xa4\\\"}{][,:\\\\\" : {\"cpu_on\":{ }, \"observe\":false}  ,\n"
-	 "\"b\":{\"cpu_on\":{\"burst\":7,\"per_second\":0},\"verdicts\":\"ask\"},  \"\xe2\x82\xac\": {\"maximum\":0}}}",
-	 ":5:78: vms.\xe2\x82\xac.maximum: expected an integer from 1 to 512, not 0"},
-	{"{\"vms\": {\"\xc3\xa4\xe2\x82\xac\": 1}}", ":1:16: vms.\xc3\xa4\xe2\x82\xac: expected an object, not 1"},
+	{"\n\n  {\"socket_group\"\t:\r\n \"\xc3\xa4\\\"}{][,:\\\\\" ,  \"limits\" : { \"handshake_seconds\" : 7  ,\n"
+	 "\"vms\":12, \"connections\": 0}}",
+	 ":5:26: limits.connections: expected an integer from 1 to 65536, not 0"},
+	{"{\"socket_group\": \"\xc3\xa4\xe2\x82\xac\", \"limits\": 1}",
+	 ":1:34: limits: expected an object, not 1"},
 };
 
 START_TEST(errors_say_where_and_what)
@@ -303,10 +214,10 @@ END_TEST
 START_TEST(bytes_that_are_no_text)
 {
 	ck_assert_int_eq(load_bytes("{}\0{}", 5), -EINVAL);
-	ck_assert_int_eq(load_bytes("{\"vms\": {\"a\0b\": {}}}", 20), -EINVAL);
-	ck_assert_int_eq(load_bytes("{\"vms\": {\"a\\u0000b\": {}}}", 25), -EINVAL);
+	ck_assert_int_eq(load_bytes("{\"socket_group\": \"a\0b\"}", 23), -EINVAL);
+	ck_assert_int_eq(load_bytes("{\"socket_group\": \"a\\u0000b\"}", 28), -EINVAL);
 	ck_assert_int_eq(load_bytes("\xff\xfe{\0}\0", 6), -EINVAL);
-	ck_assert_int_eq(load_bytes("{\"vms\": {\"\xc3\": {}}}", 17), -EINVAL);
+	ck_assert_int_eq(load_bytes("{\"socket_group\": \"\xc3\"}", 21), -EINVAL);
 }
 END_TEST
 
@@ -339,8 +250,8 @@ END_TEST
 START_TEST(damaged_files_are_survived)
 {
 	static const char text[] =
-		"{\"limits\": {\"vms\": 1}, \"vms\": {\"a\\\"b\": {\"minimum\": 2}, \"" UUID "\": {}},"
-		" \"default\": {\"maximum\": 3, \"observe\": false, \"cpu_on\": {\"burst\": 1}}}";
+		"{\"limits\": {\"vms\": 1}, \"socket_group\": \"a\\\"b\", \"socket\": \"/run/\xc3\xa4\","
+		" \"bus\": \"none\", \"socket_mode\": \"0660\"}";
 	static const char replacements[] = "{}[]\",:\\0 x\n\x80";
 	char changed[sizeof(text)];
 
@@ -381,8 +292,6 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, defaults);
 	tcase_add_test(tc, every_key);
-	tcase_add_test(tc, vms_inherit);
-	tcase_add_test(tc, rule_for_uuid_is_nearer_than_rule_for_name);
 	tcase_add_test(tc, bounds_are_inclusive);
 	tcase_add_test(tc, missing_file);
 	tcase_add_test(tc, options_replace_values_with_the_same_checks);

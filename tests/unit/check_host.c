@@ -10,6 +10,8 @@
 #include "daemon/util.h"
 #include "tests/unit/rig.h"
 
+#define DEFAULT(members) "{\"classes\": {\"default\": {" members "}}}"
+
 static struct rig rig;
 
 static void setup(void)
@@ -200,7 +202,7 @@ START_TEST(level_that_asks_needs_a_vmm_that_asks)
 {
 	struct vmm v;
 
-	rig.config->level.ask = true;
+	rig_policy(&rig, DEFAULT("\"verdicts\": \"ask\""));
 	rig_start(&rig);
 	vmm_connect(&v, &rig, 1);
 	vmm_event(&v, CPUPOLICY_HELLO, cpupolicy_hello, .features = CPUPOLICY_F_INCOMING);
@@ -276,7 +278,7 @@ START_TEST(rate_of_cpu_on)
 {
 	struct vmm v;
 
-	rig.config->level.cpu_on = (struct rate_limit){.per_second = 1, .burst = 2};
+	rig_policy(&rig, DEFAULT("\"cpu_on\": {\"per_second\": 1, \"burst\": 2}"));
 	rig_start(&rig);
 	vmm_start(&v, &rig, 1);
 	ck_assert_uint_eq(vmm_words(&v, CPUPOLICY_VERDICT_ASK << CPUPOLICY_WORD_VERDICT_SHIFT), 0xf);
@@ -292,7 +294,7 @@ START_TEST(observe_records_and_allows)
 	struct cpupolicy_verdict verdict;
 	struct vmm v;
 
-	rig.config->level.observe = true;
+	rig_policy(&rig, DEFAULT("\"observe\": true"));
 	rig_start(&rig);
 	vmm_start(&v, &rig, 1);
 	verdict = vmm_ask(&v, 5);

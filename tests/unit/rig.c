@@ -56,12 +56,23 @@ static void on_job_removed(struct host_vm *vm, const struct job *job, void *user
 	rig->last_removed = *job;
 }
 
-static void on_denied(struct host_vm *vm, uint32_t vcpu, const struct vm_verdict *verdict, uint32_t count,
-		      void *userdata)
+static void on_denied(struct host_vm *vm, uint32_t vcpu, const struct vm_verdict *verdict, enum rule rule,
+		      uint32_t count, void *userdata)
 {
 	struct rig *rig = userdata;
 
-	rig->denials[rig->denied++ % 64] = (struct rig_denial){.vcpu = vcpu, .count = count, .verdict = *verdict};
+	rig->denials[rig->denied++ % 64] =
+		(struct rig_denial){.vcpu = vcpu, .count = count, .rule = rule, .verdict = *verdict};
+}
+
+static void on_host_changed(void *userdata)
+{
+	((struct rig *)userdata)->host_changed++;
+}
+
+static void on_reloaded(void *userdata)
+{
+	((struct rig *)userdata)->reloaded++;
 }
 
 static const struct host_observer observer = {
@@ -71,6 +82,8 @@ static const struct host_observer observer = {
 	.job_new = on_job_new,
 	.job_removed = on_job_removed,
 	.denied = on_denied,
+	.host_changed = on_host_changed,
+	.reloaded = on_reloaded,
 };
 
 void rig_open(struct rig *rig)
@@ -82,7 +95,20 @@ void rig_open(struct rig *rig)
 	ck_assert_msg(config_load(&rig->config, "/nonexistent/cpupolicyd.conf", true, &error) == 0, "%s", error);
 	rig->config->messages.per_second = 0;
 	rig->config->max_vms = 64;
+	ck_assert_int_eq(config_set(rig->config, "policy_directory", rig->directory, &error), 0);
 	log_open(LOG_CRIT, true);
+}
+
+void rig_policy(struct rig *rig, const char *text)
+{
+	char path[64];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "%s/policy.json", rig->directory);
+	f = fopen(path, "we");
+	ck_assert_ptr_nonnull(f);
+	ck_assert_int_ge(fputs(text, f), 0);
+	ck_assert_int_eq(fclose(f), 0);
 }
 
 void rig_start(struct rig *rig)
@@ -90,8 +116,16 @@ void rig_start(struct rig *rig)
 	char *error = NULL;
 
 	ck_assert_int_eq(loop_new(&rig->loop), 0);
+	ck_assert_msg(policy_load(&rig->policy, rig->config->policy_directory, &error) == 0, "%s", error);
 	ck_assert_msg(store_open(&rig->store, rig->loop, rig->directory, &error) == 0, "%s", error);
-	ck_assert_int_eq(host_new(&rig->host, rig->loop, rig->store, rig->config), 0);
+	ck_assert_int_eq(host_new(&rig->host,
+				  &(struct host_setup){
+					  .loop = rig->loop,
+					  .store = rig->store,
+					  .config = rig->config,
+					  .policy = rig->policy,
+				  }),
+			 0);
 	host_observe(rig->host, &observer, rig);
 	ck_assert_msg(host_load(rig->host, &error) == 0, "%s", error);
 	ck_assert_int_eq(session_hub_new(&rig->hub, rig->loop, rig->host, rig->config), 0);
@@ -104,6 +138,7 @@ void rig_stop(struct rig *rig)
 	rig->host = host_free(rig->host);
 	rig->hub = session_hub_free(rig->hub);
 	rig->store = store_close(rig->store);
+	rig->policy = policy_unref(rig->policy);
 	rig->loop = loop_free(rig->loop);
 }
 
@@ -567,7 +602,7 @@ void vmm_start(struct vmm *vmm, struct rig *rig, uint8_t id)
 
 /* ---- clients ---- */
 
-static void on_answer(enum host_error error, const char *message, uint64_t job, void *userdata)
+void client_answer(enum host_error error, const char *message, uint64_t job, void *userdata)
 {
 	struct client *c = userdata;
 
@@ -581,13 +616,13 @@ static void on_answer(enum host_error error, const char *message, uint64_t job, 
 void client_resize(struct client *c, struct rig *rig, const char *vm, uint32_t count)
 {
 	*c = (struct client){0};
-	host_resize(rig->host, vm, count, 500, on_answer, c);
+	host_resize(rig->host, vm, count, 500, client_answer, c);
 }
 
 void client_forget(struct client *c, struct rig *rig, const char *vm)
 {
 	*c = (struct client){0};
-	host_forget(rig->host, vm, 500, on_answer, c);
+	host_forget(rig->host, vm, 500, client_answer, c);
 }
 
 void rig_resize(struct rig *rig, const char *vm, uint32_t count)

@@ -22,6 +22,7 @@
 struct rig_denial {
 	uint32_t vcpu;
 	uint32_t count;
+	enum rule rule;
 	struct vm_verdict verdict;
 };
 
@@ -35,19 +36,22 @@ struct rig_end {
 struct rig {
 	char directory[32];
 	struct config *config; /* the test may change it before rig_start() */
+	struct policy *policy;
 	struct loop *loop;
 	struct store *store;
 	struct host *host;
 	struct session_hub *hub;
 	struct rig_end *ends;
 	/* what the observer was told */
-	unsigned added, removed, changed, job_new, job_removed, denied;
+	unsigned added, removed, changed, job_new, job_removed, denied, host_changed, reloaded;
 	struct job last_new, last_removed;
 	struct rig_denial denials[64];
 };
 
-/* Directory and configuration; nothing runs. Any message rate, any number of strangers. */
+/* Directory and configuration; nothing runs. Any message rate, any number of strangers, the built-in class alone. */
 void rig_open(struct rig *rig);
+/* What the policy directory has from the next start or reload on. */
+void rig_policy(struct rig *rig, const char *text);
 void rig_start(struct rig *rig);
 /* As the daemon's end does, or as its death: what is on disk is there, and nothing else. */
 void rig_stop(struct rig *rig);
@@ -147,6 +151,8 @@ struct client {
 	uint64_t job;
 	char message[512];
 };
+/* For any request; `userdata` is the zeroed struct client. */
+void client_answer(enum host_error error, const char *message, uint64_t job, void *userdata);
 void client_resize(struct client *c, struct rig *rig, const char *vm, uint32_t count);
 void client_forget(struct client *c, struct rig *rig, const char *vm);
 

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "daemon/core/plug.h"
+
 #define PERMANENT (VCPU_ENABLED | VCPU_WANTED | VCPU_DURABLE | VCPU_ACKED)
 
 void vm_event_begin(struct vm_event *e, const struct vm *vm)
@@ -22,6 +24,8 @@ static const char *vcpu_consistent(const struct vm *vm, uint32_t i)
 		return "a vCPU that is not enabled is wanted, durable or acknowledged";
 	if ((v->flags & (VCPU_ENABLED | VCPU_WANTED | VCPU_DURABLE)) == VCPU_ENABLED)
 		return "a grant that was never shown is asked back";
+	if ((v->flags & VCPU_OVERDUE) && (v->flags & (VCPU_ENABLED | VCPU_WANTED)) != VCPU_ENABLED)
+		return "a vCPU is overdue that was not asked back";
 	if ((v->flags & VCPU_IN_JOB) && vm->job.id == 0)
 		return "a vCPU is in a job that is not";
 	if (vm->link == VM_STOPPED && v->flags != 0)
@@ -37,6 +41,8 @@ static const char *vcpu_consistent(const struct vm *vm, uint32_t i)
 
 const char *vm_consistent(const struct vm *vm)
 {
+	struct vm_numbers n;
+
 	for (uint32_t i = 0; i < vm->possible; i++) {
 		const char *wrong = vcpu_consistent(vm, i);
 
@@ -56,9 +62,14 @@ const char *vm_consistent(const struct vm *vm)
 	if (vm->job.id != 0 && vm->job_revision <= vm->stored && vm->link == VM_STOPPED)
 		return "a job waits for a VM that is stopped";
 	if (vm->job.id != 0 &&
-	    vm->job.stopped != (vm->job_revision > vm->stored ||
+	    vm->job.stopped != (vm->job_revision > vm->stored || vm_waits(vm) != VM_WAITS_FOR_NOTHING ||
 				(vm->link == VM_CONNECTED && vm->run_state != CPUPOLICY_RUN_RUNNING)))
 		return "the clock of the job does not do as the VM does";
+	n = plug_count(vm);
+	if (memcmp(&n, &vm->numbers, sizeof(n)) != 0)
+		return "vCPUs are miscounted";
+	if (vm->reclaim_at != UINT64_MAX && (vm->link != VM_CONNECTED || vm->run_state != CPUPOLICY_RUN_RUNNING))
+		return "a guest is pressed that cannot act";
 	return NULL;
 }
 

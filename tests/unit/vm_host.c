@@ -9,7 +9,12 @@
 void vm_host_setup(struct vm_host *h, uint32_t possible)
 {
 	*h = (struct vm_host){
-		.level = {.minimum = 1, .maximum = possible, .ask_timeout_ms = 100, .job_timeout = TIMEOUT},
+		.level = {.name = "test",
+			  .guaranteed = 1,
+			  .limit = possible,
+			  .retry_interval = RETRY,
+			  .ask_timeout_ms = 100,
+			  .job_timeout = TIMEOUT},
 		.now = 100,
 		.confirm = true,
 	};
@@ -192,7 +197,7 @@ void vm_host_ended(const struct vm_host *h, uint64_t id, enum job_result result)
 	ck_assert_msg(h->vm->last_job.id == id && h->vm->last_job.result == result, "job %llu: %s",
 		      (unsigned long long)h->vm->last_job.id, job_result_name(h->vm->last_job.result));
 	ck_assert_uint_eq(h->vm->job.id, 0);
-	ck_assert_uint_eq(vm_deadline(h->vm), UINT64_MAX);
+	ck_assert_uint_eq(vm_deadline(h->vm), h->vm->reclaim_at);
 }
 
 void vm_host_new(struct vm_host *h, uint32_t possible, uint32_t boot, uint32_t flags)

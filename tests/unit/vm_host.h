@@ -10,9 +10,10 @@
 #include "tests/unit/vm_event.h"
 
 #define TIMEOUT UINT64_C(1000)
+#define RETRY   500000 /* of the class */
 
 struct vm_host {
-	struct service_level level;
+	struct service_class level;
 	struct vm *vm;
 	uint64_t now;
 	uint64_t last_id;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "daemon/core/plug.h"
 #include "proto/page.h"
 #include "tests/unit/vm_cases.h"
 #include "tests/unit/vm_host.h"
@@ -13,7 +14,7 @@
 
 START_TEST(sizes)
 {
-	const struct service_level level = {.minimum = 1, .maximum = 4};
+	const struct service_class level = {.guaranteed = 1, .limit = 4};
 	struct vm *const untouched = (struct vm *)8;
 	struct vm *vm = untouched;
 
@@ -32,20 +33,26 @@ END_TEST
 START_TEST(target)
 {
 	static const struct {
-		uint32_t desired, minimum, maximum, target; /* of 6 possible */
+		uint32_t desired, limit, allowance, target; /* of 6 possible */
 	} rows[] = {
-		{0, 1, 6, 1}, {1, 1, 6, 1}, {6, 1, 6, 6},   {7, 1, 512, 6}, {1, 2, 6, 2}, {2, 2, 6, 2},
-		{5, 1, 4, 4}, {4, 1, 4, 4}, {3, 8, 512, 6}, {0, 0, 0, 1},   {9, 3, 3, 3},
+		{0, 6, 9, 1}, {1, 6, 9, 1}, {6, 6, 9, 6}, {7, 512, 9, 6}, {5, 4, 9, 4},
+		{4, 4, 4, 4}, {5, 6, 3, 3}, {5, 2, 3, 2}, {5, 6, 0, 1},   {0, 6, 0, 1},
 	};
 	struct vm_host h;
 
 	vm_host_setup(&h, 6);
+	h.vm->link = VM_DISCONNECTED;
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		h.level.minimum = rows[i].minimum;
-		h.level.maximum = rows[i].maximum;
+		h.level.limit = rows[i].limit;
+		h.vm->allowance = rows[i].allowance;
 		h.vm->desired = rows[i].desired;
 		ck_assert_msg(vm_target(h.vm) == rows[i].target, "row %zu: %u", i, vm_target(h.vm));
 	}
+	/* What is stopped has no room, and needs none. */
+	h.vm->link = VM_STOPPED;
+	h.vm->desired = 5;
+	h.vm->allowance = 0;
+	ck_assert_uint_eq(vm_target(h.vm), 5);
 	vm_host_done(&h);
 }
 END_TEST
@@ -88,7 +95,7 @@ START_TEST(start_within_the_level)
 	struct vm_host h;
 
 	vm_host_setup(&h, 6);
-	h.level.maximum = 3;
+	h.level.limit = 3;
 	vm_host_start(&h, 5, NOTIFY);
 	ck_assert_str_eq(vm_host_set(&h), "xxx---");
 	ck_assert_uint_eq(h.vm->desired, 5);
@@ -268,7 +275,7 @@ START_TEST(resume_under_another_level)
 	vm_host_setup(&h, 6);
 	vm_host_start(&h, 5, BOTH);
 	EVENT(&h, vm_lost(h.vm, false, h.now));
-	h.level.maximum = 3;
+	h.level.limit = 3;
 	EVENT(&h, vm_resume(h.vm, vm_host_report(&h, NULL), h.now));
 	ck_assert_str_eq(vm_host_set(&h), "xxxoo-");
 	vm_host_done(&h);
@@ -279,7 +286,7 @@ START_TEST(resume_under_another_level)
 	vm_host_resize(&h, 6);
 	vm_host_stored(&h);
 	EVENT(&h, vm_lost(h.vm, false, h.now));
-	h.level.maximum = 3;
+	h.level.limit = 3;
 	{
 		struct vm_registration reg = *vm_host_report(&h, NULL);
 
@@ -337,6 +344,7 @@ static void one_of_each(struct vm_host *h)
 	vm_host_stored(h);
 	/* Not reachable by requests alone: while one is asked back, none is granted. */
 	h->vm->vcpus[3].flags = VCPU_ENABLED | VCPU_WANTED;
+	h->vm->numbers = plug_count(h->vm);
 	ck_assert_str_eq(vm_host_set(h), "xxo+--");
 }
 
@@ -396,7 +404,7 @@ START_TEST(ask_observe)
 	struct vm_host h;
 
 	one_of_each(&h);
-	h.level.observe = true;
+	h.vm->observe = true;
 	h.level.cpu_on = (struct rate_limit){.per_second = 1, .burst = 1};
 	rate_init(&h.vm->cpu_on, &h.level.cpu_on, h.now);
 	ALLOWED(&h, 0);
@@ -469,7 +477,7 @@ START_TEST(words)
 	ck_assert(word_of(&h, 2).timeout_allow);
 	ck_assert(!word_of(&h, 5).timeout_allow);
 
-	h.level.observe = true;
+	h.vm->observe = true;
 	ck_assert(word_of(&h, 1).observe && word_of(&h, 5).observe);
 	ck_assert_int_eq(word_of(&h, 5).verdict, CPUPOLICY_VERDICT_ALLOW);
 	ck_assert(!word_of(&h, 5).enabled);
@@ -584,8 +592,7 @@ START_TEST(a_guest_gives_up_vcpus)
 	struct vm_host h;
 
 	vm_host_setup(&h, 6);
-	h.level.minimum = 2;
-	h.level.maximum = 5;
+	h.level.limit = 5;
 	vm_host_start(&h, 6, BOTH);
 	ck_assert_str_eq(vm_host_set(&h), "xxxxx-");
 	/* From the target, not from what was asked for beyond it. */
@@ -596,11 +603,10 @@ START_TEST(a_guest_gives_up_vcpus)
 	EVENT(&h, vm_eject(h.vm, 3, CPUPOLICY_EJECT_GUEST, h.now));
 	ck_assert_uint_eq(h.vm->desired, 2);
 	ck_assert_str_eq(vm_host_set(&h), "xx----");
-	/* Below its minimum it is given it again. */
 	EVENT(&h, vm_eject(h.vm, 1, CPUPOLICY_EJECT_GUEST, h.now));
-	ck_assert_uint_eq(h.vm->desired, 2);
-	ck_assert_str_eq(vm_host_set(&h), "x+----");
-	/* And vCPU 0 it cannot give up. */
+	ck_assert_uint_eq(h.vm->desired, 1);
+	ck_assert_str_eq(vm_host_set(&h), "x-----");
+	/* But vCPU 0 it cannot give up. */
 	EVENT(&h, vm_eject(h.vm, 0, CPUPOLICY_EJECT_GUEST, h.now));
 	ck_assert_uint_eq(h.effects, 0);
 	vm_host_done(&h);

@@ -57,7 +57,7 @@ START_TEST(a_guest_that_refuses_gains_nothing)
 	struct vm_host h;
 
 	vm_host_new(&h, 6, 4, BOTH);
-	h.level.maximum = 4;
+	h.level.limit = 4;
 	EVENT(&h, vm_eject(h.vm, 1, CPUPOLICY_EJECT_GUEST, h.now));
 	vm_host_resize(&h, 2);
 	vm_host_stored(&h);
@@ -96,13 +96,11 @@ START_TEST(refusals)
 	struct vm_host h;
 
 	vm_host_new(&h, 6, 4, NOTIFY);
-	h.level.minimum = 2;
-	h.level.maximum = 5;
+	h.level.limit = 5;
 	ck_assert_int_eq(vm_host_try(&h, 0), VM_REFUSED_RANGE);
 	ck_assert_int_eq(vm_host_try(&h, 7), VM_REFUSED_RANGE);
 	ck_assert_int_eq(vm_host_try(&h, UINT32_MAX), VM_REFUSED_RANGE);
-	ck_assert_int_eq(vm_host_try(&h, 1), VM_REFUSED_LEVEL);
-	ck_assert_int_eq(vm_host_try(&h, 6), VM_REFUSED_LEVEL);
+	ck_assert_int_eq(vm_host_try(&h, 6), VM_REFUSED_LIMIT);
 	ck_assert_int_eq(vm_host_try(&h, 3), VM_REFUSED_BOOT);
 	ck_assert_int_eq(vm_host_try(&h, 5), VM_ACCEPTED);
 	ck_assert_int_eq(vm_host_try(&h, 4), VM_ACCEPTED);
@@ -114,7 +112,7 @@ START_TEST(refusals)
 	/* The way out: what is stopped may be told anything that its level permits. */
 	EVENT(&h, vm_lost(h.vm, true, h.now));
 	ck_assert_int_eq(vm_host_try(&h, 2), VM_ACCEPTED);
-	ck_assert_int_eq(vm_host_try(&h, 1), VM_REFUSED_LEVEL);
+	ck_assert_int_eq(vm_host_try(&h, 6), VM_REFUSED_LIMIT);
 	vm_host_done(&h);
 }
 END_TEST
@@ -144,22 +142,6 @@ START_TEST(nobody_to_notify)
 	vm_host_ended(&h, 1, JOB_DONE);
 	EVENT(&h, vm_lost(h.vm, true, h.now));
 	ck_assert_int_eq(vm_host_try(&h, 3), VM_ACCEPTED);
-	vm_host_done(&h);
-}
-END_TEST
-
-/* A VM whose level begins above its size has what it has. */
-START_TEST(smaller_than_its_level)
-{
-	struct vm_host h;
-
-	vm_host_setup(&h, 2);
-	h.level.minimum = 4;
-	h.level.maximum = 8;
-	vm_host_start(&h, 1, BOTH);
-	ck_assert_str_eq(vm_host_set(&h), "xx");
-	ck_assert_int_eq(vm_host_try(&h, 1), VM_REFUSED_LEVEL);
-	ck_assert_int_eq(vm_host_try(&h, 2), VM_ACCEPTED);
 	vm_host_done(&h);
 }
 END_TEST
@@ -569,7 +551,6 @@ TCase *vm_resize_case(void)
 	tcase_add_test(t, refusals);
 	tcase_add_test(t, boot_vcpus_that_the_guest_gave_up);
 	tcase_add_test(t, nobody_to_notify);
-	tcase_add_test(t, smaller_than_its_level);
 	tcase_add_test(t, too_many_wait_for_the_disk);
 	tcase_add_test(t, grow_done);
 	tcase_add_test(t, grow_online);

@@ -38,7 +38,7 @@ static const struct {
 static char letter_of(uint8_t flags)
 {
 	for (size_t i = 0; i < sizeof(letters) / sizeof(letters[0]); i++) {
-		if (letters[i].flags == (flags & ~VCPU_IN_JOB))
+		if (letters[i].flags == (flags & ~(VCPU_IN_JOB | VCPU_OVERDUE)))
 			return letters[i].letter;
 	}
 	return '?';

@@ -139,7 +139,7 @@ void daemon_resize(struct world *w, struct world_vm *x)
 			world_fail(w, x, "refused without a reason");
 		return;
 	}
-	if (count < 1 || count > x->possible || count > x->level.maximum)
+	if (count < 1 || count > x->possible || count > x->level.limit)
 		world_fail(w, x, "accepted what the service level does not permit");
 	if (!x->boot_removable && x->vm->link != VM_STOPPED && count < x->vm->boot && count < wanted)
 		world_fail(w, x, "accepted to take boot vCPUs");
@@ -198,7 +198,7 @@ static void publish(struct world *w, struct world_vm *x)
 			world_fail(w, x, "a vCPU was taken that the guest did not give back");
 	}
 	/* Invariant 2. */
-	allowed = floor > x->level.maximum ? floor : x->level.maximum;
+	allowed = floor > x->level.limit ? floor : x->level.limit;
 	if (wanted > allowed)
 		world_fail(w, x, "the page wants more than the service level permits");
 	if (more && enabled > allowed)
@@ -387,7 +387,7 @@ static void restore(struct world *w, struct world_vm *x)
 	x->inherited = r->enabled;
 	/* The configuration may have changed. */
 	if (world_random(w, 4) == 0)
-		x->level.maximum = x->level.minimum + (uint32_t)world_random(w, x->possible);
+		x->level.limit = 1 + (uint32_t)world_random(w, x->possible);
 	if (!r->present)
 		return;
 	if (vm_new(&x->vm, x->possible, &x->level) < 0)
@@ -451,10 +451,11 @@ void world_init(struct world *w, uint64_t seed)
 
 		x->possible = sizes[i];
 		x->boot_removable = world_random(w, 4) != 0;
-		x->level = (struct service_level){
-			.minimum = 1 + (uint32_t)world_random(w, 2),
-			.maximum = sizes[i],
+		x->level = (struct service_class){
+			.guaranteed = 1,
+			.limit = sizes[i],
 			.job_timeout = 200,
+			.retry_interval = 300,
 			.ask = world_random(w, 3) == 0,
 			.timeout_allow = world_random(w, 2),
 			.observe = world_random(w, 8) == 0,

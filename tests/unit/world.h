@@ -92,7 +92,7 @@ struct vmm {
 struct world_vm {
 	uint32_t possible;
 	bool boot_removable;
-	struct service_level level;
+	struct service_class level;
 
 	struct record disk;
 	struct record writes[WORLD_QUEUE];

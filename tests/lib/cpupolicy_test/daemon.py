@@ -26,29 +26,56 @@ def merge(base, extra):
     return out
 
 
-class Daemon:
-    """cpupolicyd; `config` is laid over what makes it private to this directory."""
+def default_class(**members):
+    """A policy whose class for everybody has these members."""
+    return {"classes": {"default": members}}
 
-    def __init__(self, directory, bus=None, config=None, program=None):
+
+def classes(**members_by_name):
+    """A policy with a class of its own for each of these VMs, by name or UUID."""
+    return {
+        "classes": {f"of-{name}": members for name, members in members_by_name.items()},
+        "rules": [{"match": {"uuid" if name.count("-") == 4 else "name": name},
+                   "class": f"of-{name}"} for name in members_by_name],
+    }
+
+
+class Daemon:
+    """cpupolicyd; `config` is laid over what makes it private to this directory, `policy` is the
+    one file of its policy directory; without it there is none."""
+
+    def __init__(self, directory, bus=None, config=None, program=None, policy=None):
         self.directory = pathlib.Path(directory)
         self.bus = bus
         self.program = program or paths.daemon()
         self.state = self.directory / "state"
         self.socket = self.directory / "vmm.sock"
         self.config_path = self.directory / "cpupolicyd.conf"
+        self.policy_directory = self.directory / "policy"
+        self.policy_path = self.policy_directory / "policy.json"
         self.log_path = self.directory / "daemon.log"
         self.process = None
         self.expected_status = 0
         self.config = merge({
             "socket": str(self.socket),
             "state_directory": str(self.state),
+            "policy_directory": str(self.policy_directory),
             "bus": bus.address if bus else "none",
+            "metrics": f"unix:{self.directory / 'metrics.sock'}",
         }, config or {})
         self.write_config()
+        if policy is not None:
+            self.write_policy(policy)
 
     def write_config(self, **changes):
         self.config = merge(self.config, changes)
         self.config_path.write_text(json.dumps(self.config, indent=2), encoding="utf-8")
+
+    def write_policy(self, policy):
+        """An object, or the text as it is. It takes effect at the next start or reload."""
+        self.policy_directory.mkdir(exist_ok=True)
+        text = policy if isinstance(policy, str) else json.dumps(policy, indent=2)
+        self.policy_path.write_text(text, encoding="utf-8")
 
     def argv(self):
         return [self.program, "--config", self.config_path]
@@ -124,13 +151,13 @@ class Daemon:
 class Host:
     """A bus, a daemon, and VMMs that are closed at the end."""
 
-    def __init__(self, directory, config=None, start=True):
+    def __init__(self, directory, config=None, start=True, policy=None):
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         # Another user's processes are part of some tests.
         os.chmod(self.directory, 0o755)
         self.bus = Bus(self.directory)
-        self.daemon = Daemon(self.directory, self.bus, config)
+        self.daemon = Daemon(self.directory, self.bus, config, policy=policy)
         self._vmms = []
         if start:
             try:

@@ -30,9 +30,9 @@ class Lab:
         self.hosts = []
         self.machines = []
 
-    def host(self, config=None, start=True):
-        """A bus and a daemon with that configuration over the default one."""
-        host = Host(self.directory / f"host{len(self.hosts)}", config, start)
+    def host(self, config=None, start=True, policy=None):
+        """A bus and a daemon with that configuration over the default one, and that policy."""
+        host = Host(self.directory / f"host{len(self.hosts)}", config, start, policy)
         self.hosts.append(host)
         return host
 
