@@ -20,7 +20,7 @@ demo=(
 )
 check=(
 	"${demo[@]}"
-	bash-completion clang-format git man-db python3-pytest shellcheck sqlite3
+	bash-completion clang-format git man-db python3-pytest shellcheck sqlite3 tmux
 )
 
 case ${1:-check} in
