@@ -32,12 +32,26 @@ prune() {
 		tail -n +"$(($2 + 1))" | cut -d' ' -f2- | while IFS= read -r dir; do rm -rf "$dir"; done
 }
 
+# one_at_a_time COMMAND...: of two that build the same, the second finds what the first has built
+one_at_a_time() {
+	local status=0
+	mkdir -p "$cache"
+	exec 8>"$cache/build.lock"
+	flock 8
+	"$@" || status=$?
+	exec 8>&-
+	return $status
+}
+
 # prepare_source: copies the tree and makes its configure script; sets $source
 prepare_source() {
+	one_at_a_time make_source
+}
+
+make_source() {
 	local key
 	key=$(source_files | (cd "$top" && xargs -0 sha256sum) | sha256sum | cut -c1-16)
 	source=$cache/source-$key
-	mkdir -p "$cache"
 	if [ ! -e "$source/.complete" ]; then
 		say "preparing the sources (autoreconf)"
 		rm -rf "$source"
@@ -55,6 +69,10 @@ prepare_source() {
 
 # build VARIANT CONFIGURE-ARGUMENT...: configures and compiles; sets $build
 build() {
+	one_at_a_time make_build "$@"
+}
+
+make_build() {
 	local variant=$1
 	shift
 	build=$cache/build-${source##*-}-$variant
