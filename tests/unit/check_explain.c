@@ -89,7 +89,7 @@ START_TEST(refusals)
 		{RULE_MIGRATING, "VM web is being migrated: try again when that has ended"},
 		{RULE_NOTIFY, "VM web was started without ACPI: its guest cannot be told of a change"},
 		{RULE_BOOT, "VM web booted with 5 vCPUs and its VMM does not permit to take those back: start it with "
-			    "boot-removable=on, or with a lower boot count"},
+			    "removable-boot-vcpus=on, or with a lower boot count"},
 	};
 
 	for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
