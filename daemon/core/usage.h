@@ -27,7 +27,7 @@ struct usage_clock {
 struct usage_row {
 	uint64_t number;        /* of this VM's rows, from 1 */
 	uint64_t begin;         /* wall clock, ns: all of it is within one hour, begin / USAGE_HOUR */
-	uint64_t end;           /* wall clock, ns, begin + what was counted or not: informative */
+	uint64_t end;           /* wall clock, ns: the last moment that it has; with gaps, if the VM was paused */
 	uint64_t guaranteed_ns; /* vCPU-ns */
 	uint64_t burst_ns;      /* vCPU-ns */
 };

@@ -285,7 +285,11 @@ def test_odd_names_do_no_harm(host):
 
 
 def test_help():
-    for args in ([], ["set"], ["list"], ["show"], ["watch"], ["forget"]):
+    told = subprocess.run([paths.cpuctl(), "--help"], stdout=subprocess.PIPE, text=True, check=True)
+    commands = [line.split()[0] for line in told.stdout.split("Commands:\n")[1].split("\n\n")[0]
+                .splitlines()]
+    assert {"set", "list", "assign", "explain", "usage", "top", "reload"} <= set(commands)
+    for args in ([], *([c] for c in commands)):
         result = subprocess.run([paths.cpuctl(), *args, "--help"], stdout=subprocess.PIPE,
                                 text=True, check=True)
         assert "Usage: cpuctl" in result.stdout
@@ -325,11 +329,27 @@ def test_completion(host):
     for name in ("web1", "web2", "db", "with blank"):
         host.vmm(name)
     assert complete(host, "cpuctl ") >= {"list", "show", "set", "watch"}
-    assert complete(host, "cpuctl s") == {"set", "show"}
+    assert complete(host, "cpuctl s") >= {"set", "show"}
+    everything = host.cpuctl("--help").split("Commands:\n")[1].split("\n\n")[0]
+    assert complete(host, "cpuctl ") == {line.split()[0] for line in everything.splitlines()}
     assert complete(host, "cpuctl set ") == {"web1", "web2", "db", "with\\ blank"}
     assert complete(host, "cpuctl show we") == {"web1", "web2"}
     assert complete(host, "cpuctl set web1 --o") == {"--online"}
     assert "--json" in complete(host, "cpuctl list --")
+
+
+def test_completion_of_the_policys_names(make_host):
+    host = make_host(policy={"classes": {"gold": {"guaranteed": 2, "limit": 4}, "grey": {}},
+                             "tenants": {"acme": {}}})
+    host.vmm("web1")
+    assert complete(host, "cpuctl assign we") == {"web1"}
+    assert complete(host, "cpuctl assign web1 g") == {"gold", "grey"}
+    assert complete(host, "cpuctl assign web1 --tenant ") == {"acme"}
+    assert complete(host, "cpuctl usage --tenant a") == {"acme"}
+    assert complete(host, "cpuctl usage --s") == {"--since", "--system", "--session"}
+    assert complete(host, "cpuctl usage ") == set()
+    assert complete(host, "cpuctl explain ") == {"web1"}
+    assert complete(host, "cpuctl explain web1 ") == set()
 
 
 def test_completion_without_a_daemon_is_silent(host):
