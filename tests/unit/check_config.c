@@ -161,7 +161,7 @@ static const struct {
 	{"{\"bus\": \"none\",\n \"bus\": \"none\"}", ":2:6: duplicate object key near '\"bus\"'"},
 	/* unknown keys, each level; the position is the key's */
 	{"{\"sockets\": 1}", ":1:2: sockets: unknown key; expected one of socket, socket_mode, socket_group, "
-			     "state_directory, policy_directory, record_directory, bus, limits"},
+			     "state_directory, policy_directory, record_directory, bus, metrics, metrics_group, limits"},
 	{"{\n\t\"limits\": {\n\t\t\"vms\": 1,\n\t\t\"connection\": 1\n\t}\n}",
 	 ":4:3: limits.connection: unknown key; expected one of vms, connections, connections_per_uid, "
 	 "handshake_seconds, messages_per_second, messages_burst"},
