@@ -58,11 +58,12 @@ class Guest:
     def __init__(self, host, name, boot):
         self.host = host
         self.boot = boot
+        begun = boottime()
         self.vmm = host.vmm(name, possible=POSSIBLE, boot=boot)
         self.name = name
         self.desired = Told(boot)
         self.assigned = Told("")
-        self.usage = (0, boottime(), boottime())
+        self.usage = (0, begun, boottime())
 
     @property
     def key(self):
