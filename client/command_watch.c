@@ -37,12 +37,14 @@ static void on_properties(struct watching *g, sd_bus_message *m)
 static void on_denied(struct watching *g, sd_bus_message *m)
 {
 	const struct watched *one = watch_find(&g->watch, sd_bus_message_get_path(m));
-	uint32_t vcpu, count;
-	const char *reason;
+	struct watch_denied denied;
 	int enforced;
 
-	if (one && sd_bus_message_read(m, "usub", &vcpu, &reason, &count, &enforced) >= 0)
-		watch_tell_denied(&g->watch, one, vcpu, reason, count, enforced);
+	if (!one ||
+	    sd_bus_message_read(m, "usubs", &denied.vcpu, &denied.reason, &denied.count, &enforced, &denied.rule) < 0)
+		return;
+	denied.enforced = enforced;
+	watch_tell_denied(&g->watch, one, &denied);
 }
 
 static void on_job(struct watching *g, sd_bus_message *m, bool removed)

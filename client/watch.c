@@ -106,21 +106,47 @@ static void tell_set(struct watch *w, struct watched *one, const char *what, cha
 			   removed_text);
 }
 
-static void tell_state(struct watch *w, struct watched *one)
+/* One word that is another now; `label` stands before it for people. */
+static void tell_word(struct watch *w, struct watched *one, const char *event, const char *label, char **told,
+		      const char *now)
 {
-	char *was = one->state, *copy;
+	char *was = *told, *copy;
 
-	if (strcmp(was, one->vm.state) == 0)
+	if (strcmp(was, now) == 0)
 		return;
-	copy = strdup(one->vm.state);
+	copy = strdup(now);
 	if (!copy)
 		return;
-	one->state = copy;
+	*told = copy;
 	if (w->json)
-		print_event(w, one, "state", json_pack("{s:s, s:s}", "from", was, "to", copy));
+		print_event(w, one, event,
+			    json_pack("{s:s?, s:s?}", "from", *was ? was : NULL, "to", *copy ? copy : NULL));
 	else
-		print_text(w, one, "%s (was %s)", copy, was);
+		print_text(w, one, "%s%s (was %s)", label, *copy ? copy : "none", *was ? was : "none");
 	free(was);
+}
+
+static void tell_target(struct watch *w, struct watched *one)
+{
+	const struct vm_info *vm = &one->vm;
+	char *copy;
+
+	if (one->target == vm->target && strcmp(one->reason, vm->target_reason) == 0)
+		return;
+	copy = strdup(vm->target_reason);
+	if (!copy)
+		return;
+	free(one->reason);
+	one->reason = copy;
+	one->target = vm->target;
+	if (w->json)
+		print_event(w, one, "target",
+			    json_pack("{s:i, s:i, s:s}", "count", (int)vm->target, "desired", (int)vm->desired,
+				      "reason", vm->target_reason));
+	else if (strcmp(vm->target_reason, "none") == 0)
+		print_text(w, one, "target %" PRIu32, vm->target);
+	else
+		print_text(w, one, "target %" PRIu32 " of %" PRIu32 ": %s", vm->target, vm->desired, vm->target_reason);
 }
 
 static void tell_desired(struct watch *w, struct watched *one)
@@ -143,8 +169,11 @@ static void tell_desired(struct watch *w, struct watched *one)
 
 void watch_tell(struct watch *w, struct watched *one)
 {
-	tell_state(w, one);
+	tell_word(w, one, "state", "", &one->state, one->vm.state);
+	tell_word(w, one, "class", "class ", &one->class, one->vm.class);
+	tell_word(w, one, "tenant", "tenant ", &one->tenant, one->vm.tenant);
 	tell_desired(w, one);
+	tell_target(w, one);
 	tell_set(w, one, "enabled", &one->enabled_set, one->vm.enabled_set);
 	tell_set(w, one, "online", &one->online_set, one->vm.online_set);
 	tell_set(w, one, "overdue", &one->overdue_set, one->vm.overdue_set);
@@ -152,21 +181,23 @@ void watch_tell(struct watch *w, struct watched *one)
 
 /* ---- events that are told as they are ---- */
 
-void watch_tell_denied(struct watch *w, const struct watched *one, uint32_t vcpu, const char *reason, uint32_t count,
-		       bool enforced)
+void watch_tell_denied(struct watch *w, const struct watched *one, const struct watch_denied *denied)
 {
+	bool ruled = strcmp(denied->rule, "none") != 0;
 	char times[32] = "";
 
 	if (w->json) {
 		print_event(w, one, "denied",
-			    json_pack("{s:i, s:s, s:i, s:b}", "vcpu", (int)vcpu, "reason", reason, "count", (int)count,
-				      "enforced", (int)enforced));
+			    json_pack("{s:i, s:s, s:s, s:i, s:b}", "vcpu", (int)denied->vcpu, "reason", denied->reason,
+				      "rule", denied->rule, "count", (int)denied->count, "enforced",
+				      (int)denied->enforced));
 		return;
 	}
-	if (count > 1)
-		snprintf(times, sizeof(times), ", %" PRIu32 " times", count);
-	print_text(w, one, "CPU_ON of vCPU %" PRIu32 " %s: %s%s", vcpu, enforced ? "denied" : "would be denied", reason,
-		   times);
+	if (denied->count > 1)
+		snprintf(times, sizeof(times), ", %" PRIu32 " times", denied->count);
+	print_text(w, one, "CPU_ON of vCPU %" PRIu32 " %s: %s%s%s%s%s", denied->vcpu,
+		   denied->enforced ? "denied" : "would be denied", denied->reason, ruled ? " (" : "",
+		   ruled ? denied->rule : "", ruled ? ")" : "", times);
 }
 
 void watch_tell_job(struct watch *w, const struct watched *one, uint64_t job, const char *result)
@@ -192,6 +223,9 @@ static void watched_clear(struct watched *one)
 {
 	vm_info_clear(&one->vm);
 	free(one->state);
+	free(one->class);
+	free(one->tenant);
+	free(one->reason);
 	free(one->enabled_set);
 	free(one->online_set);
 	free(one->overdue_set);
@@ -241,15 +275,20 @@ static void add(struct watch *w, struct vm_info *vm, const char *event)
 	*one = (struct watched){
 		.vm = *vm,
 		.state = strdup(vm->state),
+		.class = strdup(vm->class),
+		.tenant = strdup(vm->tenant),
+		.reason = strdup(vm->target_reason),
 		.enabled_set = strdup(vm->enabled_set),
 		.online_set = strdup(vm->online_set),
 		.overdue_set = strdup(vm->overdue_set),
 		.desired = vm->desired,
 		.desired_uid = vm->desired_uid,
+		.target = vm->target,
 		.seen = true,
 	};
 	*vm = (struct vm_info){0};
-	if (!one->state || !one->enabled_set || !one->online_set || !one->overdue_set) {
+	if (!one->state || !one->class || !one->tenant || !one->reason || !one->enabled_set || !one->online_set ||
+	    !one->overdue_set) {
 		watched_clear(one);
 		w->outcome = outcome_report("watch", -ENOMEM, NULL);
 		return;

@@ -13,8 +13,8 @@
 struct watched {
 	struct vm_info vm;
 	/* as last told */
-	char *state, *enabled_set, *online_set, *overdue_set;
-	uint32_t desired, desired_uid;
+	char *state, *class, *tenant, *reason, *enabled_set, *online_set, *overdue_set;
+	uint32_t desired, desired_uid, target;
 	bool seen; /* in the list that is being read */
 };
 
@@ -38,8 +38,12 @@ void watch_replace(struct watch *w, struct vm_info *vms, size_t n, const char *e
 void watch_tell(struct watch *w, struct watched *one);
 void watch_clear(struct watch *w);
 
-void watch_tell_denied(struct watch *w, const struct watched *one, uint32_t vcpu, const char *reason, uint32_t count,
-		       bool enforced);
+struct watch_denied {
+	uint32_t vcpu, count;
+	const char *reason, *rule;
+	bool enforced;
+};
+void watch_tell_denied(struct watch *w, const struct watched *one, const struct watch_denied *denied);
 /* `result` NULL: it began */
 void watch_tell_job(struct watch *w, const struct watched *one, uint64_t job, const char *result);
 void watch_tell_daemon(struct watch *w, bool there);

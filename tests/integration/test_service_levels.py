@@ -486,6 +486,33 @@ def test_denials_name_the_rule(host):
     assert monitor.wait("Denied") == [4, "not-enabled", 1, True, "host-capacity"]
 
 
+def test_watch_tells_of_it(host):
+    vmm = host.vmm("web", possible=8, boot=2)
+    for name in ("acme-db1", "acme-db2"):
+        host.vmm(name, possible=8, boot=4)
+    for name in ("x1", "x2"):
+        host.vmm(name, boot=2)
+    watching = Process([paths.cpuctl(), *host.cpuctl_bus(), "watch", "web", "--json"],
+                       host.directory / "watch.log", env=host.bus.env())
+    watching.wait_log('"present"')
+
+    def wait_event(event, **members):
+        def told():
+            lines = [json.loads(t) for t in watching.log().split("\n")[:-1]]
+            return [e for e in lines if e["event"] == event and members.items() <= e.items()]
+        wait_for(told, f"watch tells {event} {members}")
+    host.resize("web", 5)
+    wait_event("target", count=4, desired=5, reason="host-capacity")
+    vmm.denied(4)
+    wait_event("denied", vcpu=4, reason="not-enabled", rule="host-capacity")
+    host.cpuctl("assign", "web", "--tenant", "free")
+    wait_event("tenant", **{"from": None, "to": "free"})
+    host.cpuctl("assign", "web", "metered")
+    host.resize("web", 4)
+    wait_event("class", **{"from": "bronze", "to": "metered"})
+    watching.kill()
+
+
 def test_the_host_as_a_whole(host):
     assert cpuctl_json(host, "host") == {
         "version": manager(host, "Version"), "virtual_machines": 0, "connected": 0, "capacity": 16,
