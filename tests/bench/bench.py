@@ -14,6 +14,7 @@ import os
 import pathlib
 import resource
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -31,6 +32,8 @@ from cpupolicy_test.qemu import (Linux, linux_options, machine_options,  # noqa:
 
 # Descriptors: three for each of 1000 VMs in the daemon, as many connections again in a client.
 OPEN_FILES = 8192
+# Four for each of 4096.
+OPEN_FILES_FLEET = 17000
 # No figure here is about the bounds on what one peer may send.
 CONFIG = {"limits": {"messages_per_second": 10_000_000, "messages_burst": 10_000_000}}
 VCPUS = 64
@@ -46,6 +49,9 @@ class Scale:
     load_slices, load_milliseconds = 10, 200
     vms = 1000
     guest_runs = 3
+    fleet = 4096
+    callers, caller_slices, caller_milliseconds = 64, 7, 700
+    starts = 7
 
 
 class Quick(Scale):
@@ -57,6 +63,9 @@ class Quick(Scale):
     load_slices, load_milliseconds = 2, 50
     vms = 20
     guest_runs = 1
+    fleet = 64
+    callers, caller_slices, caller_milliseconds = 8, 1, 50
+    starts = 2
 
 
 def note(text):
@@ -361,8 +370,71 @@ def part_guest(bench):
                   median["stock 16"][i], "stock QEMU -smp 16")
 
 
+def part_fleet(bench):
+    """The pure machine: verdicts, and a change of the host's capacity."""
+    vms = bench.scale.fleet
+    got = bench.run("fleet", vms)  # verdicts in picoseconds
+    alone = got["alone"]["p50"] / 1e3
+    yield Row("fleet", f"verdict of one VM among {vms}", "ns", got["among"]["p50"] / 1e3, alone,
+              "the same with that VM alone", ("ratio", "<=", 1.1))
+    yield Row("fleet", f"verdicts of {vms} VMs in turn", "ns", got["in-turn"]["p50"] / 1e3, alone,
+              "the same with one VM alone")
+    yield Row("fleet", f"capacity change, {vms} VMs", "us", got["capacity"]["p50"] / 1e3,
+              got["sort"]["p50"] / 1e3, "qsort of as many records", ("ratio", "<=", 3))
+
+
+def part_callers(bench):
+    """Durable SetVcpuCount of many callers."""
+    callers = bench.scale.callers
+    host = bench.host("callers")
+    got = bench.run("callers", host.socket, host.bus.address, bench.disk, callers,
+                    bench.scale.caller_slices, bench.scale.caller_milliseconds)
+    yield Row("callers", f"durable SetVcpuCount, {callers} callers", "1/s",
+              got["callers"]["per_second"], got["bare"]["per_second"],
+              "bare SQLite WAL commit loop, synchronous=FULL", ("ratio", ">=", 1))
+
+
+def start_to_ready(bench, host):
+    """Seconds from exec to READY=1."""
+    path = bench.sockets / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+        ready.bind(str(path))
+        ready.settimeout(120)
+        begin = time.monotonic()
+        process = Process(host.daemon.argv(), host.daemon.log_path,
+                          env={**os.environ, "NOTIFY_SOCKET": str(path)})
+        try:
+            while b"READY=1" not in ready.recv(4096):
+                pass
+            return time.monotonic() - begin
+        finally:
+            process.kill()
+            path.unlink()
+
+
+def part_start(bench):
+    """Start to ready, with VMs on record whose VMMs live."""
+    raise_open_files(OPEN_FILES_FLEET)
+    vms = bench.scale.fleet
+    seconds = {}
+    for count in (0, vms):
+        host = bench.host(f"start-{count}")
+        if count:
+            host.daemon.stop()
+            host.daemon.write_config(limits={"vms": max(count, 4096)})
+            host.daemon.start()
+            note(f"start: registering {count} VMs")
+            bench.hold(host, count, VCPUS)
+        host.daemon.kill()
+        seconds[count] = statistics.median(start_to_ready(bench, host)
+                                           for _ in range(bench.scale.starts))
+    yield Row("start", f"start to ready, {vms} VMs on record", "ms", seconds[vms] * 1e3,
+              seconds[0] * 1e3, "start without VMs")
+
+
 PARTS = {"ask": part_ask, "page": part_page, "throughput": part_throughput, "resize": part_resize,
-         "memory": part_memory, "idle": part_idle, "guest": part_guest}
+         "memory": part_memory, "idle": part_idle, "fleet": part_fleet, "callers": part_callers,
+         "start": part_start, "guest": part_guest}
 
 
 # ---- the whole ----
@@ -382,11 +454,11 @@ def describe(disk, quick):
             + (", quick: the figures mean little" if quick else ""))
 
 
-def raise_open_files():
+def raise_open_files(files=OPEN_FILES):
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < OPEN_FILES:
-        sys.exit(f"bench: {OPEN_FILES} open files are needed, the hard limit is {hard}")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, hard))
+    if hard != resource.RLIM_INFINITY and hard < files:
+        raise RuntimeError(f"{files} open files are needed, the hard limit is {hard}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
 
 
 def parse_arguments():
@@ -411,7 +483,10 @@ def parse_arguments():
 
 def main():
     options = parse_arguments()
-    raise_open_files()
+    try:
+        raise_open_files()
+    except RuntimeError as e:
+        sys.exit(f"bench: {e}")
     if not shutil.which("dbus-daemon"):
         sys.exit("bench: dbus-daemon is missing")
     rows = []
