@@ -160,8 +160,10 @@ static void on_added(struct host_vm *vm, void *userdata)
 		bus_vm_look(vm, &data->seen);
 	failed(notify, sd_bus_emit_interfaces_added(sd, bus_vm_path(vm, path), BUS_VM_INTERFACE, NULL));
 	failed(notify, bus_manager_signal_vm(sd, "VirtualMachineNew", vm));
+	/* the manager's properties are over all VMs: with many that come at once, they follow once */
 	notify->recount = true;
-	tell_manager(notify);
+	schedule(notify);
+	bus_link_touch(notify->link);
 }
 
 static void on_removed(struct host_vm *vm, void *userdata)
@@ -177,7 +179,7 @@ static void on_removed(struct host_vm *vm, void *userdata)
 	failed(notify, bus_manager_signal_vm(sd, "VirtualMachineRemoved", vm));
 	/* its record may still count here: the manager's properties follow after this turn */
 	notify->recount = true;
-	loop_timer_set(notify->timer, loop_now(notify->loop));
+	schedule(notify);
 	bus_link_touch(notify->link);
 }
 

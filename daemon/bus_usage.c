@@ -12,16 +12,19 @@
 #include "daemon/log.h"
 #include "daemon/util.h"
 
-/* Whoever may read may ask: what is under way at once, and how much of it, is our memory. */
+/* Whoever may read may ask: what is under way at once, and how much of it, is our memory. A message of twice that size
+ * is more than a message bus takes, too. */
 #define QUERIES_MAX 8
-#define ROWS_MAX    200000u
+#define BYTES_MAX   ((size_t)16 << 20)
+/* Of a row in a message, beside its texts: five numbers, and lengths, ends and alignment of four texts. */
+#define ROW_BYTES 96u
 
 struct query {
 	LIST_ENTRY(query) entry;
 	struct bus_usage *usage;
 	sd_bus_message *call; /* NULL: the answer goes nowhere */
 	sd_bus_message *reply;
-	size_t rows;
+	size_t bytes; /* of the reply, about */
 };
 
 struct bus_usage {
@@ -55,13 +58,17 @@ static void fail(struct query *q, const char *name, const char *why)
 	sent(q, sd_bus_reply_method_errorf(q->call, name, "%s", why));
 }
 
-static int append_row(sd_bus_message *reply, const struct store_usage_row *row)
+static int append_row(struct query *q, const struct store_usage_row *row)
 {
+	const char *tenant = row->tenant ? row->tenant : "";
 	char uuid[UUID_TEXT_SIZE];
 
+	q->bytes += ROW_BYTES + sizeof(uuid) + strlen(row->name) + strlen(tenant) + strlen(row->class);
+	if (q->bytes > BYTES_MAX)
+		return -EMSGSIZE;
 	uuid_format(uuid, row->uuid);
 	/* a total's number says how many rows it is of */
-	return sd_bus_message_append(reply, BUS_USAGE_ROW, uuid, row->name, row->tenant ? row->tenant : "", row->class,
+	return sd_bus_message_append(q->reply, BUS_USAGE_ROW, uuid, row->name, tenant, row->class,
 				     row->row.begin / 1000, row->row.end / 1000, row->row.guaranteed_ns,
 				     row->row.burst_ns, row->row.number);
 }
@@ -87,13 +94,12 @@ static int on_rows(const struct store_usage_row *rows, size_t n, bool last, int 
 		fail(q, bus_error_name(error == -ENOMEM ? HOST_NO_MEMORY : HOST_STORAGE), why);
 		return -ECANCELED;
 	}
-	q->rows += n;
-	if (q->rows > ROWS_MAX) {
+	for (size_t i = 0; r >= 0 && i < n; i++)
+		r = append_row(q, &rows[i]);
+	if (r == -EMSGSIZE) {
 		fail(q, SD_BUS_ERROR_LIMITS_EXCEEDED, "there is too much of it for one answer: ask for a shorter time");
 		return -ECANCELED;
 	}
-	for (size_t i = 0; r >= 0 && i < n; i++)
-		r = append_row(q->reply, &rows[i]);
 	if (r < 0) {
 		fail(q, bus_error_name(HOST_NO_MEMORY), "out of memory");
 		return -ECANCELED;
