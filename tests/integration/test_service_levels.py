@@ -612,6 +612,27 @@ def test_questions_about_usage_that_are_wrong(host):
     assert host.cpuctl("usage", "--since", "whenever", check=False).returncode == 1
 
 
+def test_much_usage(host):
+    """It is added up in the daemon; what is too much for one answer is not tried."""
+    host.vmm("web", boot=2)
+    host.daemon.stop()
+    (path,) = (p for p in host.daemon.state.iterdir() if p.suffix in (".db", ".sqlite"))
+    hours, uuid, name = 50000, bytes(range(16)), "x" * 255
+    with sqlite3.connect(path) as db:
+        db.executemany(
+            "INSERT INTO usage (uuid, number, began, ended, name, class, guaranteed_ns, burst_ns) "
+            "VALUES (?, ?, ?, ?, ?, 'gold', 7, 1)",
+            ((uuid, n + 1, n * 3600 * SECOND, (n + 1) * 3600 * SECOND, name) for n in range(hours)))
+    db.close()
+    host.daemon.start()
+    rows = [r for r in call(host, "GetUsage", "tts", 0, 0, "")[0] if r[1] == name]
+    assert [r[6:] for r in rows] == [[7 * hours, hours, hours]]
+    e = error(host, "GetUsageHours", "uint64:0", "uint64:0", "string:")
+    assert e.name == "org.freedesktop.DBus.Error.LimitsExceeded"
+    rows = call(host, "GetUsageHours", "tts", 7200 * 10 ** 6, 3600 * 1000 * 10 ** 6, "/")[0]
+    assert len(rows) == 998 and rows[0][4:] == [7200 * 10 ** 6, 10800 * 10 ** 6, 7, 1, 3]
+
+
 def test_odd_names_in_csv(host):
     name = 'a,"b" =c'
     host.vmm(name, boot=1)
