@@ -231,7 +231,10 @@ static void flush_vm(struct host_vm *vm)
 {
 	uint64_t change;
 
-	if (!vm->member.billed || !vm->visible || vm->flush != 0)
+	if (!vm->visible || vm->flush != 0)
+		return;
+	/* of one that is not billed any more, what it used may be on its way */
+	if (!vm->member.billed && vm->record.writing == 0)
 		return;
 	change = host_record_touch(vm, false);
 	if (vm->record.writing == 0)
