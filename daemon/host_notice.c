@@ -123,7 +123,7 @@ static void tell_host(struct host *host)
 	host_view(host, &now);
 	if (memcmp(&now, &host->told, sizeof(now)) == 0)
 		return;
-	host->told = now;
+	memcpy(&host->told, &now, sizeof(now));
 	if (host->observer && host->observer->host_changed)
 		host->observer->host_changed(host->observer_data);
 }

@@ -115,17 +115,17 @@ void host_vm_view(const struct host_vm *vm, struct host_vm_view *ret)
 
 void host_view(const struct host *host, struct host_view *ret)
 {
-	*ret = (struct host_view){
-		.capacity = host->fleet.capacity,
-		.cpus = host_policy_cpus(host),
-		.sums = host->fleet.ledger.sums,
-		.observe = host->fleet.observe,
-		.frozen = host->fleet.frozen,
-		.drained = host->fleet.drained,
-		.frozen_uid = host->modes.frozen_uid,
-		.drained_uid = host->modes.drained_uid,
-		.tenants = host->fleet.n_tenants,
-	};
+	/* Member by member: two views are compared as bytes, with what is between them. */
+	memset(ret, 0, sizeof(*ret));
+	ret->capacity = host->fleet.capacity;
+	ret->cpus = host_policy_cpus(host);
+	ret->sums = host->fleet.ledger.sums;
+	ret->observe = host->fleet.observe;
+	ret->frozen = host->fleet.frozen;
+	ret->drained = host->fleet.drained;
+	ret->frozen_uid = host->modes.frozen_uid;
+	ret->drained_uid = host->modes.drained_uid;
+	ret->tenants = host->fleet.n_tenants;
 }
 
 void host_tenant_view(const struct host *host, uint32_t tenant, struct host_tenant_view *ret)

@@ -53,6 +53,15 @@ static struct host_view host(void)
 	return v;
 }
 
+static void pass(uint64_t ns)
+{
+	uint64_t since = rig_clock();
+
+	rig_until(&rig, rig_clock() - since >= ns);
+}
+
+#define MSEC UINT64_C(1000000)
+
 /* The outcome of a request that `...` makes with (client_answer, &c). */
 #define ask(request, ...)                                                                                              \
 	({                                                                                                             \
@@ -301,6 +310,49 @@ START_TEST(reload_moves_everybody)
 }
 END_TEST
 
+/* At registration it would have been refused; who is there is not sent away. */
+START_TEST(reload_that_asks_a_vmm_that_cannot)
+{
+	uint64_t asks = CPUPOLICY_VERDICT_ASK << CPUPOLICY_WORD_VERDICT_SHIFT;
+	uint64_t allows = CPUPOLICY_VERDICT_ALLOW << CPUPOLICY_WORD_VERDICT_SHIFT;
+	struct vmm v, w;
+
+	start("{}");
+	vmm_connect(&v, &rig, 1);
+	vmm_event(&v, CPUPOLICY_HELLO, cpupolicy_hello, .features = CPUPOLICY_F_INCOMING);
+	vmm_register(&v);
+	vmm_start(&w, &rig, 2);
+	rig_policy(&rig, "{\"classes\": {\"default\": {\"verdicts\": \"ask\", \"on_timeout\": \"allow\"}}}");
+	ck_assert_int_eq(ask(host_reload, 0)->error, HOST_OK);
+	ck_assert_uint_eq(vmm_words(&w, asks), 0xf);
+	ck_assert_uint_eq(vmm_words(&v, asks), 0);
+	ck_assert_uint_eq(vmm_words(&v, allows), 0xf);
+	rig_policy(&rig, "{\"classes\": {\"default\": {\"verdicts\": \"ask\", \"on_timeout\": \"deny\"}}}");
+	ck_assert_int_eq(ask(host_reload, 0)->error, HOST_OK);
+	ck_assert_uint_eq(vmm_words(&v, asks | allows), 0);
+	vmm_close(&v);
+	vmm_close(&w);
+}
+END_TEST
+
+START_TEST(host_changes_are_told_once)
+{
+	unsigned told;
+	struct vmm v;
+
+	start(POLICY(""));
+	vmm_start(&v, &rig, 1);
+	rig_until(&rig, rig.host_changed > 0);
+	pass(5 * MSEC);
+	told = rig.host_changed;
+	vmm_ask(&v, 5);
+	vmm_power(&v, 1, CPUPOLICY_POWER_ON);
+	pass(5 * MSEC);
+	ck_assert_uint_eq(rig.host_changed, told);
+	vmm_close(&v);
+}
+END_TEST
+
 START_TEST(bad_reload_changes_nothing)
 {
 	struct client *c;
@@ -516,15 +568,6 @@ static struct totals usage(const char *tenant)
 	rig_until(&rig, t.done);
 	return t;
 }
-
-static void pass(uint64_t ns)
-{
-	uint64_t since = rig_clock();
-
-	rig_until(&rig, rig_clock() - since >= ns);
-}
-
-#define MSEC UINT64_C(1000000)
 
 START_TEST(usage_is_enabled_vcpus_times_time)
 {
@@ -779,6 +822,8 @@ int main(void)
 	tcase_add_test(tc, assignments_that_fail_in_a_row);
 	tcase_add_test(tc, assigned_class_that_went);
 	tcase_add_test(tc, reload_moves_everybody);
+	tcase_add_test(tc, reload_that_asks_a_vmm_that_cannot);
+	tcase_add_test(tc, host_changes_are_told_once);
 	tcase_add_test(tc, bad_reload_changes_nothing);
 	tcase_add_test(tc, frozen_nothing_changes);
 	tcase_add_test(tc, drained_no_new_vm);
