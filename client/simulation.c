@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 
-#include "client/simulation.h"
+#include "client/simulation_private.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -8,53 +8,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/core/fleet.h"
 #include "daemon/core/job.h"
-#include "daemon/core/uuid.h"
 #include "daemon/util.h"
-#include "proto/message.h"
 
-/* What of a VM's state is told when it differs; credit and usage go on differing, and are summed up in the end. */
-struct plain_state {
-	uint32_t desired;
-	uint32_t allowance;
-	uint32_t target;
-	uint32_t held;
-	uint32_t overdue;
-	enum rule bound;
-	uint64_t job;
-};
-
-struct sim_vm {
-	struct fleet_vm member;
-	struct sim_vm *next; /* of all that ever were */
-	char *name;
-	char *class;  /* assigned; NULL: not */
-	char *tenant; /* the same */
-	uid_t uid;
-	bool gone;
-	bool compared;
-	struct recording_state was, is;
-	struct plain_state told_was, told_is; /* the difference that was told last */
-};
-
-struct simulation {
-	struct simulation_ops ops;
-	struct simulation_sums sums;
-	struct policy *policy;
-	struct policy *given; /* NULL: the recording's */
-	struct fleet fleet;
-	struct sim_vm *vms;
-	uint64_t begin;
-	uint64_t last_at;
-	uint32_t cpus;
-	bool open;     /* there was a header */
-	bool diverged; /* something differed */
-	const char *file;
-	char **error; /* of the line at hand */
-};
-
-/* ---- saying so ---- */
+/* ---- what is wrong with the recording ---- */
 
 static int __attribute__((format(printf, 2, 3))) fail(struct simulation *s, const char *format, ...)
 {
@@ -68,28 +25,6 @@ static int __attribute__((format(printf, 2, 3))) fail(struct simulation *s, cons
 	if (n < 0 || asprintf(s->error, "%s:%" PRIu64 ": %s", s->file, s->sums.lines, text) < 0)
 		*s->error = NULL;
 	return -EINVAL;
-}
-
-static void __attribute__((format(printf, 3, 4)))
-tell(struct simulation *s, const struct sim_vm *vm, const char *format, ...)
-{
-	char what[512];
-	va_list ap;
-
-	s->diverged = true;
-	if (!s->ops.differs)
-		return;
-	va_start(ap, format);
-	vsnprintf(what, sizeof(what), format, ap);
-	va_end(ap);
-	s->ops.differs(
-		&(struct simulation_difference){
-			.line = (unsigned)s->sums.lines,
-			.at = s->last_at - s->begin,
-			.vm = vm ? vm->name : NULL,
-			.what = what,
-		},
-		s->ops.userdata);
 }
 
 /* ---- VMs ---- */
@@ -372,146 +307,6 @@ static void leave(struct simulation *s, struct sim_vm *vm, const struct recordin
 	vm->gone = true;
 }
 
-/* ---- comparing ---- */
-
-static struct plain_state plain(const struct recording_state *state)
-{
-	return (struct plain_state){
-		.desired = state->desired,
-		.allowance = state->allowance,
-		.target = state->target,
-		.held = state->held,
-		.overdue = state->overdue,
-		.bound = state->bound,
-		.job = state->job,
-	};
-}
-
-static bool same_plain(const struct plain_state *a, const struct plain_state *b)
-{
-	return a->desired == b->desired && a->allowance == b->allowance && a->target == b->target &&
-	       a->held == b->held && a->overdue == b->overdue && a->bound == b->bound && a->job == b->job;
-}
-
-static bool same_sums(const struct ledger_sums *a, const struct ledger_sums *b)
-{
-	return a->reserved == b->reserved && a->guaranteed == b->guaranteed && a->allowed == b->allowed &&
-	       a->held == b->held && a->occupied == b->occupied && a->overdue == b->overdue;
-}
-
-static bool same_meters(const struct recording_state *a, const struct recording_state *b)
-{
-	return a->balance == b->balance && a->guaranteed_ns == b->guaranteed_ns && a->burst_ns == b->burst_ns;
-}
-
-static void add_number(char *text, size_t size, const char *name, uint64_t is, uint64_t was)
-{
-	size_t n = strlen(text);
-
-	if (is != was)
-		snprintf(text + n, size - n, "%s%s %" PRIu64 " (was %" PRIu64 ")", n > 0 ? ", " : "", name, is, was);
-}
-
-static void tell_state(struct simulation *s, struct sim_vm *vm)
-{
-	const struct plain_state was = plain(&vm->was), is = plain(&vm->is);
-	char text[400] = "";
-	size_t n;
-
-	/* it goes on being so: told once */
-	if (same_plain(&was, &vm->told_was) && same_plain(&is, &vm->told_is))
-		return;
-	vm->told_was = was;
-	vm->told_is = is;
-	add_number(text, sizeof(text), "desired", is.desired, was.desired);
-	add_number(text, sizeof(text), "allowed", is.allowance, was.allowance);
-	add_number(text, sizeof(text), "target", is.target, was.target);
-	add_number(text, sizeof(text), "held", is.held, was.held);
-	add_number(text, sizeof(text), "overdue", is.overdue, was.overdue);
-	n = strlen(text);
-	if (is.bound != was.bound)
-		snprintf(text + n, sizeof(text) - n, "%sheld back by %s (was %s)", n > 0 ? ", " : "",
-			 rule_name(is.bound), rule_name(was.bound));
-	n = strlen(text);
-	if (is.job != was.job)
-		snprintf(text + n, sizeof(text) - n, "%s%s", n > 0 ? ", " : "",
-			 is.job == 0 ? "its resize has ended" : "its resize has not ended");
-	tell(s, vm, "%s", text);
-}
-
-static void compare_vm(struct simulation *s, struct sim_vm *vm, const struct recording_state *was,
-		       const struct recording_state *is)
-{
-	const struct plain_state a = plain(was), b = plain(is);
-
-	vm->was = *was;
-	vm->is = *is;
-	vm->compared = true;
-	if (!same_plain(&a, &b))
-		tell_state(s, vm);
-	else if (s->diverged)
-		vm->told_was = vm->told_is = (struct plain_state){0};
-	else if (!same_meters(was, is))
-		tell(s, vm, "credit or usage is another");
-	else if (same_sums(&was->sums, &is->sums))
-		tell(s, vm, "a vCPU is in another state");
-}
-
-/* After the event of the line, and before anything that follows from it. */
-static void compare_state(struct simulation *s, struct sim_vm *vm, const struct recording_line *line)
-{
-	const struct recording_state *was = &line->state;
-	struct recording_state is;
-
-	recording_state(&s->fleet, vm ? &vm->member : NULL, &is);
-	if (was->digest == is.digest) {
-		if (vm) {
-			vm->was = *was;
-			vm->is = is;
-			vm->compared = true;
-			vm->told_was = vm->told_is = (struct plain_state){0};
-		}
-		return;
-	}
-	s->sums.states_differ++;
-	if (!s->diverged && !same_sums(&was->sums, &is.sums))
-		tell(s, NULL, "allowed %" PRIu64 " (was %" PRIu64 "), held %" PRIu64 " (was %" PRIu64 ")",
-		     is.sums.allowed, was->sums.allowed, is.sums.held, was->sums.held);
-	if (vm)
-		compare_vm(s, vm, was, &is);
-}
-
-static const char *verdict_name(const struct vm_verdict *v)
-{
-	return v->psci == CPUPOLICY_PSCI_SUCCESS ? "allowed" : "denied";
-}
-
-static void compare_answer(struct simulation *s, struct sim_vm *vm, const struct recording_line *line,
-			   const struct recording_answer *is)
-{
-	const struct recording_answer *was = &line->answer;
-	bool ask = line->event.kind == FLEET_ASK, same = recording_same_answer(was, is);
-
-	s->sums.verdicts += ask;
-	s->sums.refusals += !ask && was->rule != RULE_NONE;
-	if (same)
-		return;
-	if (ask) {
-		s->sums.verdicts_differ++;
-		tell(s, vm, "vCPU %" PRIu32 " is %s (%s), was %s (%s)", line->event.vcpu, verdict_name(&is->verdict),
-		     cpupolicy_msg_reason_name(is->verdict.would), verdict_name(&was->verdict),
-		     cpupolicy_msg_reason_name(was->verdict.would));
-		return;
-	}
-	s->sums.answers_differ++;
-	if (is->rule != was->rule)
-		tell(s, vm, "%s is %s (%s), was %s (%s)", fleet_event_name(line->event.kind),
-		     is->rule == RULE_NONE ? "accepted" : "refused", rule_name(is->rule),
-		     was->rule == RULE_NONE ? "accepted" : "refused", rule_name(was->rule));
-	else
-		tell(s, vm, "%s has another effect", fleet_event_name(line->event.kind));
-}
-
 /* ---- events ---- */
 
 static int check_event(struct simulation *s, const struct sim_vm *vm, const struct recording_line *line)
@@ -586,7 +381,7 @@ static void apply_vm(struct simulation *s, struct sim_vm *vm, struct recording_l
 	}
 	got = fleet_apply(&s->fleet, e);
 	answer = recording_answer(&got);
-	compare_answer(s, vm, line, &answer);
+	simulation_compare_answer(s, vm, line, &answer);
 }
 
 static int event_of_vm(struct simulation *s, struct recording_line *line)
@@ -607,9 +402,9 @@ static int event_of_vm(struct simulation *s, struct recording_line *line)
 		apply_vm(s, vm, line);
 	}
 	if (recording_has_state(line->event.kind) && line->event.kind != FLEET_STORED)
-		compare_state(s, vm, line);
+		simulation_compare_state(s, vm, line);
 	else if (line->event.kind == FLEET_STORED && !s->diverged)
-		compare_state(s, vm, line);
+		simulation_compare_state(s, vm, line);
 	return 0;
 }
 
@@ -620,7 +415,7 @@ static void event_of_host(struct simulation *s, struct recording_line *line)
 	if (e->kind == FLEET_CAPACITY)
 		e->count = capacity(s, e->count);
 	fleet_apply(&s->fleet, e);
-	compare_state(s, NULL, line);
+	simulation_compare_state(s, NULL, line);
 }
 
 static int of_vm(struct simulation *s, const struct recording_line *line)
