@@ -32,8 +32,6 @@ from cpupolicy_test.qemu import (Linux, linux_options, machine_options,  # noqa:
 
 # Descriptors: three for each of 1000 VMs in the daemon, as many connections again in a client.
 OPEN_FILES = 8192
-# Four for each of 4096.
-OPEN_FILES_FLEET = 17000
 # No figure here is about the bounds on what one peer may send.
 CONFIG = {"limits": {"messages_per_second": 10_000_000, "messages_burst": 10_000_000}}
 VCPUS = 64
@@ -414,8 +412,8 @@ def start_to_ready(bench, host):
 
 def part_start(bench):
     """Start to ready, with VMs on record whose VMMs live."""
-    raise_open_files(OPEN_FILES_FLEET)
     vms = bench.scale.fleet
+    raise_open_files(max(OPEN_FILES, 4 * vms + 616))
     seconds = {}
     for count in (0, vms):
         host = bench.host(f"start-{count}")
