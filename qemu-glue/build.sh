@@ -60,6 +60,8 @@ readonly PACKAGES=(
 
 glue=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly glue
+# shellcheck source=qemu-glue/debian-suite.sh
+. "$glue/debian-suite.sh"
 readonly proto=$glue/../proto
 readonly cache=${XDG_CACHE_HOME:-$HOME/.cache}/cpupolicyd/qemu
 
@@ -83,33 +85,6 @@ codename()
 	printf '%s\n' "${VERSION_CODENAME-}"
 }
 
-# A deb822 source like the machine's own, for another suite. derive_source TYPES SUITE
-derive_source()
-{
-	local own=/etc/apt/sources.list.d/debian.sources uri key
-
-	if [ -r "$own" ]; then
-		# The first paragraph: the archive itself (the second is its security updates).
-		awk -v types="$1" -v suite="$2" '
-			/^#/ { next }
-			/^[[:space:]]*$/ { if (seen) exit; next }
-			{ seen = 1 }
-			/^Types:/ { print "Types: " types; next }
-			/^Suites:/ { print "Suites: " suite; next }
-			{ print }' "$own"
-		return
-	fi
-	read -r uri key < <(awk '$1 == "deb" {
-			key = ""
-			if (match($0, /signed-by=[^] ]*/)) key = substr($0, RSTART + 10, RLENGTH - 10)
-			sub(/\[[^]]*\]/, "")
-			print $2, key
-			exit
-		}' /etc/apt/sources.list) || die "no Debian archive in this machine's apt sources"
-	printf 'Types: %s\nURIs: %s\nSuites: %s\nComponents: main\n' "$1" "$uri" "$2"
-	[ -z "$key" ] || printf 'Signed-By: %s\n' "$key"
-}
-
 # apt-get with lists of its own, so that nothing of the system is touched. suite_apt TYPES SUITE ARGUMENTS...
 suite_apt()
 {
@@ -117,7 +92,7 @@ suite_apt()
 
 	shift 2
 	mkdir -p "$state/parts" "$state/lists/partial" "$state/archives/partial"
-	derive_source "$types" "$suite" >"$state/parts/debian.sources"
+	debian_source "$types" "$suite" >"$state/parts/debian.sources"
 	apt-get -qq \
 		-o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$state/parts" \
 		-o Dir::State::Lists="$state/lists" -o Dir::Cache="$state" -o Dir::Cache::Archives="$state/archives" \

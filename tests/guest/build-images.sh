@@ -17,6 +17,8 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
+# shellcheck source=qemu-glue/debian-suite.sh
+. "$here/../../qemu-glue/debian-suite.sh"
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/cpupolicyd
 cross=aarch64-linux-gnu-
 
@@ -50,33 +52,6 @@ fi
 tmp=$(mktemp -d "$cache/guest-tmp.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 
-# uri_and_key: where this machine gets Debian itself from, as "URI<tab>Signed-By"
-uri_and_key() {
-	local codename
-	codename=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
-	{
-		cat /etc/apt/sources.list.d/*.sources 2>/dev/null |
-			awk -v suite="$codename" '
-				function flush() {
-					if ((" " suites " ") ~ (" " suite " ") && uri != "") print uri "\t" key
-					uri = suites = key = ""
-				}
-				/^[ \t]*$/ { flush() }
-				tolower($1) == "uris:" { uri = $2 }
-				tolower($1) == "suites:" { $1 = ""; suites = $0 }
-				tolower($1) == "signed-by:" { key = $2 }
-				END { flush() }'
-		cat /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null |
-			sed -nE "s/^deb +(\[[^]]*\] +)?([^ ]+) +$codename +.*\bmain\b.*/\2\t/p"
-	} | head -n 1 || true # files of one of the two kinds are usually missing
-}
-
-source_of_debian=$(uri_and_key)
-[ -n "$source_of_debian" ] || {
-	say "no package source for this Debian release under /etc/apt"
-	exit 1
-}
-
 # apt_in SUITE COMMAND...: apt with that suite's arm64 packages and nothing else
 apt_in() {
 	local suite=$1 dir=$tmp/apt-$1
@@ -84,13 +59,7 @@ apt_in() {
 	if [ ! -d "$dir" ]; then
 		mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial"
 		: >"$dir/status"
-		{
-			printf 'Types: deb\nURIs: %s\nSuites: %s\nComponents: main\n' \
-				"${source_of_debian%%$'\t'*}" "$suite"
-			if [ -n "${source_of_debian#*$'\t'}" ]; then
-				printf 'Signed-By: %s\n' "${source_of_debian#*$'\t'}"
-			fi
-		} >"$dir/debian.sources"
+		debian_source deb "$suite" >"$dir/debian.sources"
 		say "reading the package lists of $suite (arm64)"
 		apt_in "$suite" apt-get -qq update >&2
 	fi
