@@ -7,7 +7,7 @@
 
 #include "client/connection.h"
 #include "client/outcome.h"
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 
 DEFINE_CLEANUP(struct connection *, connection_free)
 

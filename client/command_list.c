@@ -11,7 +11,7 @@
 #include "client/outcome.h"
 #include "client/output.h"
 #include "client/table.h"
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 
 DEFINE_CLEANUP(struct connection *, connection_free)
 DEFINE_CLEANUP(struct table *, table_free)

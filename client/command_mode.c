@@ -10,7 +10,7 @@
 #include "client/call.h"
 #include "client/commands.h"
 #include "client/outcome.h"
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 
 int command_freeze(const struct options *options)
 {

@@ -12,8 +12,8 @@
 #include "client/outcome.h"
 #include "client/simulation.h"
 #include "client/table.h"
-#include "daemon/policy.h"
-#include "daemon/util.h"
+#include "daemon/settings/policy.h"
+#include "daemon/base/util.h"
 
 DEFINE_CLEANUP(struct policy *, policy_unref)
 DEFINE_CLEANUP(struct simulation *, simulation_free)

@@ -13,7 +13,7 @@
 #include "client/terminal.h"
 #include "client/top.h"
 #include "client/top_view.h"
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 
 #define INTERVAL_MIN 100000 /* microseconds */
 /* Counts that are got between two drawings, so that a host full of refused guests does not cost more than it tells. */

@@ -11,7 +11,7 @@
 #include "client/commands.h"
 #include "client/connection.h"
 #include "client/outcome.h"
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 
 /* A name, a UUID, and numbers: more is not what we wrote. */
 #define STATE_MAX 65536

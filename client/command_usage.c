@@ -13,7 +13,7 @@
 #include "client/output.h"
 #include "client/table.h"
 #include "client/when.h"
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 
 #define DECIMALS 3 /* of vCPU-seconds, for people; programs get all nine */
 

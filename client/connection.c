@@ -13,7 +13,7 @@
 #include <time.h>
 
 #include "client/outcome.h"
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 
 #define RECOVER_MILLISECONDS 300
 

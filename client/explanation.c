@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 
 #define RULE "(sssttts)"
 

@@ -8,7 +8,7 @@
 
 #include "client/money.h"
 #include "client/vm_info.h"
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 
 /* What is read and what is written, by one table: a property's D-Bus type and its member here. */
 static const struct row {

@@ -11,7 +11,7 @@
 
 #include "client/outcome.h"
 #include "client/when.h"
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 
 enum { OPT_HELP = 256, OPT_VERSION, OPT_BUS, OPT_SYSTEM, OPT_SESSION, OPT_FIRST_BIT };
 

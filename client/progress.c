@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "client/connection.h"
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 
 #define CLEAR_LINE "\r\033[K"
 #define SECOND     UINT64_C(1000000)

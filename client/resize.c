@@ -10,7 +10,7 @@
 
 #include "client/explanation.h"
 #include "client/outcome.h"
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 
 /* ---- what is known of the VM ---- */
 

@@ -13,7 +13,7 @@
 
 #include "client/connection.h"
 #include "client/progress.h"
-#include "common/cpulist.h"
+#include "daemon/core/cpulist.h"
 
 enum resize_end {
 	RESIZE_ENDED,       /* `result` says how the job ended */

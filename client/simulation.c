@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "daemon/core/job.h"
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 
 /* ---- what is wrong with the recording ---- */
 

@@ -3,7 +3,7 @@
 #define CPUCTL_SIMULATION_H
 
 /*
- * Replays a recording (daemon/recording.h) on a fleet of its own and compares answers and states, line by line. As long as
+ * Replays a recording (daemon/recording/recording.h) on a fleet of its own and compares answers and states, line by line. As long as
  * nothing differs, what the disk and the VMMs' pages did is taken from the recording too. From the first difference on these
  * are the simulation's own: what it grants is durable and published at once, while guests and clients go on doing what they
  * did, and what they could not have done here is left out. Deterministic, and reads no clock.
@@ -13,8 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "daemon/policy.h"
-#include "daemon/recording.h"
+#include "daemon/settings/policy.h"
+#include "daemon/recording/recording.h"
 
 struct simulation;
 

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <wchar.h>
 
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 
 #define GAP 2
 

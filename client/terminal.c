@@ -13,7 +13,7 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 
 /* The alternate screen, no cursor, no wrapping at the right edge; and back. */
 #define ENTER "\033[?1049h\033[?25l\033[?7l"

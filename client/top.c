@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "client/terminal.h"
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 
 /* ---- the VMs ---- */
 

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 
 /* What is read and what is written, by one table: a property's D-Bus type and its member here. */
 static const struct row {

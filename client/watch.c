@@ -12,8 +12,8 @@
 
 #include "client/outcome.h"
 #include "client/output.h"
-#include "common/cpulist.h"
-#include "daemon/util.h"
+#include "daemon/core/cpulist.h"
+#include "daemon/base/util.h"
 
 /* ---- printing ---- */
 

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 
 #define SECOND UINT64_C(1000000)
 /* The year 9999 ends before that. */

@@ -13,18 +13,18 @@
 #include <sys/stat.h>
 #include <systemd/sd-daemon.h>
 
-#include "daemon/bus.h"
-#include "daemon/capacity.h"
-#include "daemon/config.h"
-#include "daemon/host.h"
-#include "daemon/listener.h"
-#include "daemon/log.h"
-#include "daemon/loop.h"
-#include "daemon/metrics.h"
-#include "daemon/policy.h"
-#include "daemon/recorder.h"
-#include "daemon/store.h"
-#include "daemon/util.h"
+#include "daemon/bus/bus.h"
+#include "daemon/settings/capacity.h"
+#include "daemon/settings/config.h"
+#include "daemon/host/host.h"
+#include "daemon/vmm/listener.h"
+#include "daemon/base/log.h"
+#include "daemon/base/loop.h"
+#include "daemon/metrics/metrics.h"
+#include "daemon/settings/policy.h"
+#include "daemon/recording/recorder.h"
+#include "daemon/store/store.h"
+#include "daemon/base/util.h"
 
 /* docs/man/cpupolicyd.8 lists these */
 enum {

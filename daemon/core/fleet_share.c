@@ -3,7 +3,7 @@
 #include "daemon/core/fleet_private.h"
 
 #include "daemon/core/plug.h"
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 
 /* Each round takes back what was granted and not shown yet, or grants for good: two do, unless both happen. */
 #define ROUNDS_MAX 16

@@ -17,12 +17,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/config.h"
-#include "daemon/host.h"
-#include "daemon/log.h"
-#include "daemon/loop.h"
-#include "daemon/session.h"
-#include "daemon/util.h"
+#include "daemon/settings/config.h"
+#include "daemon/host/host.h"
+#include "daemon/base/log.h"
+#include "daemon/base/loop.h"
+#include "daemon/vmm/session.h"
+#include "daemon/base/util.h"
 #include "fuzz.h"
 #include "proto/message.h"
 #include "proto/page.h"

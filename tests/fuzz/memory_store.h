@@ -2,10 +2,10 @@
 #ifndef TESTS_MEMORY_STORE_H
 #define TESTS_MEMORY_STORE_H
 
-/* daemon/store.h without disk and thread: writes are done when the loop comes round, or later, or fail, as the fuzzer
+/* daemon/store/store.h without disk and thread: writes are done when the loop comes round, or later, or fail, as the fuzzer
  * says. */
 
-#include "daemon/store.h"
+#include "daemon/store/store.h"
 
 /* Requests that come from now on, and those that wait, wait. */
 void memory_store_hold(struct store *store, bool hold);

@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/capacity.h"
-#include "daemon/util.h"
+#include "daemon/settings/capacity.h"
+#include "daemon/base/util.h"
 
 #define DEADLINE (30 * NSEC_PER_SEC)
 

@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 #include "tests/unit/rig.h"
 
 #define VCPUS 4u /* at boot */

@@ -6,8 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/config.h"
-#include "daemon/util.h"
+#include "daemon/settings/config.h"
+#include "daemon/base/util.h"
 
 static char path[] = "/tmp/check-config-XXXXXX";
 static struct config *config;
@@ -160,8 +160,9 @@ static const struct {
 	{"{} x", ":1:4: end of file expected near 'x'"},
 	{"{\"bus\": \"none\",\n \"bus\": \"none\"}", ":2:6: duplicate object key near '\"bus\"'"},
 	/* unknown keys, each level; the position is the key's */
-	{"{\"sockets\": 1}", ":1:2: sockets: unknown key; expected one of socket, socket_mode, socket_group, "
-			     "state_directory, policy_directory, record_directory, bus, metrics, metrics_group, limits"},
+	{"{\"sockets\": 1}",
+	 ":1:2: sockets: unknown key; expected one of socket, socket_mode, socket_group, "
+	 "state_directory, policy_directory, record_directory, bus, metrics, metrics_group, limits"},
 	{"{\n\t\"limits\": {\n\t\t\"vms\": 1,\n\t\t\"connection\": 1\n\t}\n}",
 	 ":4:3: limits.connection: unknown key; expected one of vms, connections, connections_per_uid, "
 	 "handshake_seconds, messages_per_second, messages_burst"},
@@ -195,8 +196,7 @@ static const struct {
 	{"\n\n  {\"socket_group\"\t:\r\n \"\xc3\xa4\\\"}{][,:\\\\\" ,  \"limits\" : { \"handshake_seconds\" : 7  ,\n"
 	 "\"vms\":12, \"connections\": 0}}",
 	 ":5:26: limits.connections: expected an integer from 1 to 65536, not 0"},
-	{"{\"socket_group\": \"\xc3\xa4\xe2\x82\xac\", \"limits\": 1}",
-	 ":1:34: limits: expected an object, not 1"},
+	{"{\"socket_group\": \"\xc3\xa4\xe2\x82\xac\", \"limits\": 1}", ":1:34: limits: expected an object, not 1"},
 };
 
 START_TEST(errors_say_where_and_what)

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "common/cpulist.h"
+#include "daemon/core/cpulist.h"
 
 static const char *const texts[] = {
 	"", "0", "511", "0-511", "0-3", "0-3,5", "0-1,4", "1,3,5", "62-65", "63", "64", "0,2-3,5-510",

@@ -8,9 +8,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "daemon/host_private.h"
-#include "daemon/util.h"
-#include "daemon/wallclock.h"
+#include "daemon/host/host_private.h"
+#include "daemon/base/util.h"
+#include "daemon/base/wallclock.h"
 #include "tests/unit/rig.h"
 
 static struct rig rig;

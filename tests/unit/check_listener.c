@@ -13,8 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/listener.h"
-#include "daemon/util.h"
+#include "daemon/vmm/listener.h"
+#include "daemon/base/util.h"
 #include "tests/unit/rig.h"
 
 #define STRANGERS 8

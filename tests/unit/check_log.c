@@ -12,8 +12,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "daemon/log.h"
-#include "daemon/util.h"
+#include "daemon/base/log.h"
+#include "daemon/base/util.h"
 
 /* What was written to stderr, which is a pipe here. */
 static int stderr_pipe[2];

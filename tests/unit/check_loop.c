@@ -8,8 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "daemon/loop.h"
-#include "daemon/util.h"
+#include "daemon/base/loop.h"
+#include "daemon/base/util.h"
 
 #define MSEC 1000000ull
 

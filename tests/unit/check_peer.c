@@ -12,8 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "daemon/peer.h"
-#include "daemon/util.h"
+#include "daemon/vmm/peer.h"
+#include "daemon/base/util.h"
 
 /* A child that does `work`, then waits to be told to end. */
 struct child {

@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "daemon/core/uuid.h"
-#include "daemon/policy.h"
-#include "daemon/util.h"
+#include "daemon/settings/policy.h"
+#include "daemon/base/util.h"
 
 #define UUID "6ba7b810-9dad-11d1-80b4-00c04fd430c8"
 

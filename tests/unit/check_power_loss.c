@@ -11,8 +11,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "daemon/store.h"
-#include "daemon/util.h"
+#include "daemon/store/store.h"
+#include "daemon/base/util.h"
 #include "tests/unit/powerloss.h"
 
 #define DEADLINE   (30 * NSEC_PER_SEC)

@@ -18,9 +18,9 @@
 #include <unistd.h>
 
 #include "daemon/core/uuid.h"
-#include "daemon/recorder.h"
-#include "daemon/recording.h"
-#include "daemon/util.h"
+#include "daemon/recording/recorder.h"
+#include "daemon/recording/recording.h"
+#include "daemon/base/util.h"
 
 #define N_VMS    4
 #define POSSIBLE 12

@@ -14,9 +14,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/peer.h"
-#include "daemon/store.h"
-#include "daemon/util.h"
+#include "daemon/vmm/peer.h"
+#include "daemon/store/store.h"
+#include "daemon/base/util.h"
 
 #define DEADLINE (30 * NSEC_PER_SEC)
 #define HOUR     USAGE_HOUR

@@ -12,8 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/store.h"
-#include "daemon/util.h"
+#include "daemon/store/store.h"
+#include "daemon/base/util.h"
 
 static struct loop *loop;
 static struct store *store, *second;

@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/util.h"
-#include "daemon/vmpage.h"
+#include "daemon/base/util.h"
+#include "daemon/vmm/vmpage.h"
 #include "proto/page.h"
 
 static struct vmpage *page;

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "daemon/core/plug.h"
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 
 #define MS     UINT64_C(1000000)
 #define SECOND UINT64_C(1000000000)

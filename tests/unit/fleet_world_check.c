@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "daemon/core/plug.h"
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 
 #define SECOND UINT64_C(1000000000)
 

@@ -13,7 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/util.h"
+#include "daemon/base/util.h"
 
 #define SECTOR 512
 #define FILES  16

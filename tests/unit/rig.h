@@ -13,9 +13,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "daemon/config.h"
-#include "daemon/host.h"
-#include "daemon/session.h"
+#include "daemon/settings/config.h"
+#include "daemon/host/host.h"
+#include "daemon/vmm/session.h"
 #include "proto/message.h"
 #include "proto/page.h"
 

@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef CPUPOLICYD_HOST_H
+#define CPUPOLICYD_HOST_H
+
+/*
+ * All VMs of this host. This is where the pure core meets the world: it turns what a session or the bus asks for into
+ * core events, and the core's effects into records, page writes, timers and notices, in the order that the design
+ * demands (commit, then page, then reply). It knows neither sockets nor D-Bus: both stand behind small tables of functions.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "daemon/settings/capacity.h"
+#include "daemon/settings/config.h"
+#include "daemon/core/explain.h"
+#include "daemon/core/fleet.h"
+#include "daemon/core/vm.h"
+#include "daemon/host/counters.h"
+#include "daemon/base/loop.h"
+#include "daemon/vmm/peer.h"
+#include "daemon/settings/policy.h"
+#include "daemon/recording/recorder.h"
+#include "daemon/store/store.h"
+#include "proto/cpupolicy-proto.h"
+
+struct host;
+struct host_vm; /* one VM on record; opaque here, the accessors below read it */
+
+/* ---- the VMM's connection, as the host sees it ---- */
+
+struct host_link_ops {
+	/* Registered: send the reply with both descriptors (ownership passes). */
+	void (*registered)(void *link, const struct cpupolicy_register_reply *reply, int page_fd, int doorbell_fd);
+	/* The registration is refused, and its host_session gone: send the error; the peer may try again on this connection. */
+	void (*refused)(void *link, uint32_t code, const char *why);
+	/* The host is done with this connection (replaced, forgotten): hang up. Host has dropped it already. */
+	void (*closed)(void *link, const char *why);
+	/* Has the other end hung up, even if nobody has noticed yet? May be NULL. */
+	bool (*ended)(void *link);
+};
+
+/* One registration attempt or registered session; made by host_attach(), ended by host_detach() or `closed`. */
+struct host_session;
+
+/* All of it outlives the host. */
+struct host_setup {
+	struct loop *loop;
+	struct store *store;
+	const struct config *config;
+	struct policy *policy;     /* the host takes a reference of its own */
+	struct capacity *capacity; /* NULL: how many CPUs the host has is not known */
+	struct recorder *recorder; /* NULL: nothing is recorded */
+};
+
+int host_new(struct host **ret, const struct host_setup *setup);
+struct host *host_free(struct host *host);
+/* Reads the records; VMs whose VMM has ended meanwhile are stopped. */
+int host_load(struct host *host, char **ret_error);
+
+/* capacity_cpus() is another number. */
+void host_capacity_changed(struct host *host);
+/* The recorder takes nothing more, and is about to be freed. */
+void host_recording_ended(struct host *host);
+
+struct host_registration {
+	uint8_t uuid[CPUPOLICY_UUID_SIZE];
+	uint8_t token[CPUPOLICY_TOKEN_SIZE];
+	const char *name;
+	uint32_t possible;
+	uint64_t features; /* negotiated */
+	struct vm_registration vm;
+};
+
+/* 0: `registered` or `refused` follows, possibly before this returns, and *ret is set before it; NULL if it is refused at
+ * once. The peer is copied. */
+int host_attach(struct host *host, const struct host_registration *reg, const struct peer *peer,
+		const struct host_link_ops *ops, void *link, struct host_session **ret);
+enum host_end {
+	HOST_END_LOST,
+	HOST_END_SHUTDOWN, /* the VMM said so, as it did of the next */
+	HOST_END_MIGRATED,
+	HOST_END_DAEMON, /* we end: it says nothing of the VM */
+};
+/* The connection ended. NULL is accepted. */
+void host_detach(struct host_session *session, enum host_end end);
+
+/* Events of a registered session; indexes are validated by the caller against host_session_possible(). */
+uint32_t host_session_possible(const struct host_session *session);
+struct vm_verdict host_ask(struct host_session *session, const struct cpupolicy_ask *ask);
+/* The ask that a peer sent over its message rate: DENIED at once, recorded. */
+struct vm_verdict host_ask_overload(struct host_session *session, const struct cpupolicy_ask *ask);
+void host_power(struct host_session *session, const struct cpupolicy_power *power);
+void host_ost(struct host_session *session, const struct cpupolicy_ost *ost);
+void host_eject(struct host_session *session, const struct cpupolicy_eject *eject);
+void host_run_state(struct host_session *session, enum cpupolicy_run_state state);
+void host_reset(struct host_session *session, enum cpupolicy_reset_kind kind);
+void host_state(struct host_session *session, enum cpupolicy_run_state state, const struct cpupolicy_vcpu *vcpus);
+void host_confirm(struct host_session *session, const struct cpupolicy_confirm *confirm);
+
+/* ---- clients ---- */
+
+/* The names on the bus are in docs/dbus.md. */
+enum host_error {
+	HOST_OK = 0,
+	HOST_NO_SUCH_VM,
+	HOST_NO_SUCH_JOB,
+	HOST_NO_SUCH_CLASS,
+	HOST_NO_SUCH_TENANT,
+	HOST_OUT_OF_RANGE,
+	HOST_SLA_LIMIT,
+	HOST_TENANT_QUOTA,
+	HOST_CAPACITY,
+	HOST_CREDIT,
+	HOST_PLUG_RATE,
+	HOST_FROZEN,
+	HOST_DRAINED,
+	HOST_BOOT_VCPU,
+	HOST_NOT_NOTIFIABLE,
+	HOST_MIGRATING,
+	HOST_VM_RUNNING,     /* forget: it must not have a VMM */
+	HOST_INVALID,        /* an argument that no VM, class or host could take */
+	HOST_INVALID_POLICY, /* reload: the policy is not as it should be; the one in force stays */
+	HOST_FILE_EXISTS,    /* backup */
+	HOST_STORAGE,
+	HOST_NO_MEMORY,
+};
+
+/* `message`: a sentence that says what the bound is and who set it; NULL with HOST_OK. `job`: its id, 0 but for a
+ * resize. */
+typedef void (*host_done_fn)(enum host_error error, const char *message, uint64_t job, void *userdata);
+
+/* `vm` is a name or a UUID, wherever one is named. `fn` runs once: at once if refused, else when durable. */
+void host_resize(struct host *host, const char *vm, uint32_t count, uid_t uid, host_done_fn fn, void *userdata);
+/* Drops the record of a stopped VM. */
+void host_forget(struct host *host, const char *vm, uid_t uid, host_done_fn fn, void *userdata);
+/* By name. NULL: as it is; "": by the rules of the policy again. */
+void host_assign(struct host *host, const char *vm, const char *class, const char *tenant, uid_t uid, host_done_fn fn,
+		 void *userdata);
+/* The state of the host, durable: it outlives the daemon. To say what is so already is no error. */
+void host_freeze(struct host *host, bool on, uid_t uid, host_done_fn fn, void *userdata);
+void host_drain(struct host *host, bool on, uid_t uid, host_done_fn fn, void *userdata);
+/* Reads the policy and the number of CPUs again, and takes both at once, or neither. `fn` runs at once; may be NULL. */
+void host_reload(struct host *host, uid_t uid, host_done_fn fn, void *userdata);
+/* See store_backup(). */
+void host_backup(struct host *host, const char *path, uid_t uid, host_done_fn fn, void *userdata);
+
+/* What moves with a VM to another host, beside what its VMM carries. */
+struct host_transfer {
+	bool credit; /* there is a balance; the next two mean something */
+	bool spent;
+	int64_t balance;            /* vCPU-ns */
+	const char *assigned_class; /* as of host_assign(); NULL: by the rules. Valid until the next change. */
+	const char *assigned_tenant;
+};
+/* As it is now. */
+enum host_error host_export(struct host *host, const char *vm, struct host_transfer *ret);
+/* Replaces the balance if there is one, and the assignments that are not NULL; all of it, or nothing. */
+void host_import(struct host *host, const char *vm, const struct host_transfer *transfer, uid_t uid, host_done_fn fn,
+		 void *userdata);
+
+/* What a request for `count` vCPUs would meet now; 0: for those that are desired already. explain_text() with the VM's name
+ * makes sentences of the lines; the names in them are valid until the loop goes on. */
+enum host_error host_explain(struct host *host, const char *vm, uint32_t count, struct explain *ret);
+/* See store_usage_query(); what has been used up to now is brought into the store first, at most once a second. */
+int host_usage_query(struct host *host, const struct store_usage_filter *filter, store_usage_fn fn, void *userdata);
+
+/* What clients are told. Any may be NULL. Changes are gathered: `changed`, `host_changed` come once per turn of the loop. */
+struct host_observer {
+	void (*added)(struct host_vm *vm, void *userdata);
+	void (*removed)(struct host_vm *vm, void *userdata); /* still readable */
+	void (*changed)(struct host_vm *vm, void *userdata);
+	void (*job_new)(struct host_vm *vm, const struct job *job, void *userdata);
+	void (*job_removed)(struct host_vm *vm, const struct job *job, void *userdata);
+	/* A CPU_ON was denied, or would have been (observe); `count` calls, at most one notice per turn, VM and vCPU. `rule`:
+	 * what keeps the VM's target below its desired count, where that is why. */
+	void (*denied)(struct host_vm *vm, uint32_t vcpu, const struct vm_verdict *verdict, enum rule rule,
+		       uint32_t count, void *userdata);
+	/* What host_view() and host_tenant_view() say. */
+	void (*host_changed)(void *userdata);
+	/* Another policy is in force: classes, tenants and what VMs have of them may be others. */
+	void (*reloaded)(void *userdata);
+};
+void host_observe(struct host *host, const struct host_observer *observer, void *userdata);
+
+/* ---- reading ---- */
+
+struct host_vm *host_find(struct host *host, const char *name_or_uuid);    /* NULL: none */
+struct host_vm *host_find_job(struct host *host, uint64_t id);             /* the VM whose job in flight it is */
+struct host_vm *host_next(struct host *host, const struct host_vm *after); /* in order of UUID; NULL: first / no more */
+/* The same, after a UUID (canonical text) of which there may be no VM any more. */
+struct host_vm *host_after(struct host *host, const char *uuid);
+size_t host_count(const struct host *host);
+
+const struct vm *host_vm_core(const struct host_vm *vm);
+const char *host_vm_uuid(const struct host_vm *vm); /* canonical text */
+const char *host_vm_name(const struct host_vm *vm);
+const struct peer *host_vm_peer(const struct host_vm *vm); /* of the present or last VMM */
+uid_t host_vm_desired_uid(const struct host_vm *vm);       /* who asked for `desired`; (uid_t)-1: nobody */
+bool host_vm_has_incoming(const struct host_vm *vm);
+
+/* What the policy says of a VM. Names are valid until the next change. */
+struct host_vm_view {
+	struct fleet_view fleet;
+	const char *class;
+	const char *tenant; /* NULL: none */
+	enum policy_by class_by;
+	enum policy_by tenant_by;
+	uint32_t class_rule; /* POLICY_BY_RULE: which, from 1 */
+	uint32_t tenant_rule;
+	const char *assigned_class; /* by an operator; NULL: not */
+	const char *assigned_tenant;
+	uid_t assigned_uid;  /* who did; (uid_t)-1: nobody */
+	bool class_unknown;  /* the policy has no class of the assigned name */
+	bool tenant_unknown; /* the same */
+	/* used in this life of the daemon: vCPU-ns */
+	uint64_t guaranteed_ns;
+	uint64_t burst_ns;
+};
+void host_vm_view(const struct host_vm *vm, struct host_vm_view *ret);
+
+struct host_view {
+	uint32_t capacity; /* vCPUs; FLEET_UNLIMITED */
+	uint32_t cpus;     /* of the host, for VMs; 0: not known */
+	struct ledger_sums sums;
+	bool observe;
+	bool frozen;
+	bool drained;
+	uid_t frozen_uid; /* who said so last; (uid_t)-1: nobody */
+	uid_t drained_uid;
+	uint32_t tenants;
+};
+void host_view(const struct host *host, struct host_view *ret);
+
+struct host_tenant_view {
+	const char *name;
+	uint32_t quota; /* vCPUs; FLEET_UNLIMITED */
+	struct ledger_sums sums;
+};
+/* `tenant` < host_view.tenants, in order of their names */
+void host_tenant_view(const struct host *host, uint32_t tenant, struct host_tenant_view *ret);
+
+/* In force; valid until the next reload. */
+const struct policy *host_policy(const struct host *host);
+const struct counters *host_counters(const struct host *host);
+/* `n` verdicts were sent so many ns after their asks were there to be read. */
+void host_count_latency(struct host *host, uint64_t ns, uint32_t n);
+
+/* For a client's own use, cleared when the VM is removed. */
+void host_vm_set_data(struct host_vm *vm, void *data);
+void *host_vm_data(const struct host_vm *vm);
+
+#endif

@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef CPUPOLICYD_LISTENER_H
+#define CPUPOLICYD_LISTENER_H
+
+/* The VMM socket: accepts, takes the peer's credentials, applies the quotas for strangers, starts a session (session.h). */
+
+#include "daemon/settings/config.h"
+#include "daemon/host/host.h"
+#include "daemon/base/loop.h"
+
+struct listener;
+
+/* Binds config->socket (a stale socket file is replaced; the caller holds the state directory's lock), or takes the
+ * descriptor that the service manager passed. On failure *ret_error is a message to print and free. */
+int listener_new(struct listener **ret, struct loop *loop, struct host *host, const struct config *config,
+		 char **ret_error);
+struct listener *listener_free(struct listener *listener);
+
+#endif

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#ifndef CPUPOLICYD_SESSION_PRIVATE_H
+#define CPUPOLICYD_SESSION_PRIVATE_H
+
+/* What session.c (input, and what it means) and session_output.c (replies) share. */
+
+#include "daemon/vmm/peerlog.h"
+#include "daemon/vmm/session.h"
+#include "proto/message.h"
+
+#define SESSION_RX_SIZE 16384u /* per receive */
+#define SESSION_TX_SIZE (SESSION_RX_SIZE + 1024u)
+
+struct session_hub {
+	struct loop *loop;
+	struct host *host;
+	const struct config *config;
+	struct peerlog peerlog;
+	struct session *current; /* whose turn it is, and whose replies are in tx */
+	size_t tx_length;
+	uint32_t asks; /* of this turn */
+	union cpupolicy_msg_payload payload;
+	uint8_t rx[SESSION_RX_SIZE];
+	uint8_t tx[SESSION_TX_SIZE];
+};
+
+struct session {
+	struct session_hub *hub;
+	const struct session_ops *ops;
+	void *userdata;
+	struct loop_io *io;
+	struct loop_timer *resume; /* made when it first is over its rate */
+	struct host_session *host_session;
+	uint8_t *held;  /* received, not handled yet */
+	uint8_t *queue; /* to be sent */
+	uint32_t held_length;
+	uint32_t queue_length;
+	struct rate rate;
+	struct peer peer;
+	int fd;
+	uint32_t register_seq;
+	uint8_t features;
+	uint8_t attempts;
+	uint8_t state; /* enum cpupolicy_msg_state */
+	uint8_t end;   /* enum host_end */
+	bool registering;
+	bool over_rate;
+	bool busy;
+	bool dead;
+};
+
+/* ---- session.c ---- */
+
+/* A line that says why it is hung up on. */
+void session_log_end(struct session *s, int level, const char *why);
+
+/* ---- session_output.c; whatever cannot be sent leaves the session dead ---- */
+
+void session_output_reply(struct session *s, const struct cpupolicy_header *request, const void *payload);
+void session_output_error(struct session *s, const struct cpupolicy_header *request, enum cpupolicy_error_code code,
+			  const char *why);
+/* Now, behind what was gathered, with two descriptors, which stay the caller's. */
+void session_output_reply_with_descriptors(struct session *s, const struct cpupolicy_header *request,
+					   const void *payload, const int fds[2]);
+/* Sends what the turn has gathered. */
+void session_output_flush(struct session *s);
+/* The socket takes more. */
+void session_output_continue(struct session *s);
+
+#endif
