@@ -20,7 +20,7 @@
 #include "daemon/core/vm.h"
 #include "daemon/host/counters.h"
 #include "daemon/base/loop.h"
-#include "daemon/vmm/peer.h"
+#include "daemon/base/peer.h"
 #include "daemon/settings/policy.h"
 #include "daemon/recording/recorder.h"
 #include "daemon/store/store.h"

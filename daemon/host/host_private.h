@@ -28,9 +28,9 @@
 #include "daemon/core/uuid.h"
 #include "daemon/host/host.h"
 #include "daemon/base/log.h"
-#include "daemon/vmm/peerlog.h"
+#include "daemon/base/peerlog.h"
 #include "daemon/base/util.h"
-#include "daemon/vmm/vmpage.h"
+#include "daemon/host/vmpage.h"
 #include "daemon/base/wallclock.h"
 
 struct host_vm;

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/vmm/peer.h"
+#include "daemon/base/peer.h"
 #include "daemon/base/util.h"
 #include "proto/text.h"
 

@@ -20,7 +20,7 @@
 #include <systemd/sd-daemon.h>
 
 #include "daemon/base/log.h"
-#include "daemon/vmm/peerlog.h"
+#include "daemon/base/peerlog.h"
 #include "daemon/vmm/session.h"
 #include "daemon/base/util.h"
 

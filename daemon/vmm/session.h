@@ -13,7 +13,7 @@
 #include "daemon/settings/config.h"
 #include "daemon/host/host.h"
 #include "daemon/base/loop.h"
-#include "daemon/vmm/peer.h"
+#include "daemon/base/peer.h"
 
 /* What sessions share: buffers for the one whose turn it is. An idle session has none of its own. */
 struct session_hub;

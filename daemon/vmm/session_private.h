@@ -4,7 +4,7 @@
 
 /* What session.c (input, and what it means) and session_output.c (replies) share. */
 
-#include "daemon/vmm/peerlog.h"
+#include "daemon/base/peerlog.h"
 #include "daemon/vmm/session.h"
 #include "proto/message.h"
 

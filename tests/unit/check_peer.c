@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "daemon/vmm/peer.h"
+#include "daemon/base/peer.h"
 #include "daemon/base/util.h"
 
 /* A child that does `work`, then waits to be told to end. */

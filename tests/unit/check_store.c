@@ -18,7 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "daemon/vmm/peer.h"
+#include "daemon/base/peer.h"
 #include "daemon/store/store.h"
 #include "daemon/base/util.h"
 

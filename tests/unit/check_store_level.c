@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "daemon/vmm/peer.h"
+#include "daemon/base/peer.h"
 #include "daemon/store/store.h"
 #include "daemon/base/util.h"
 

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "daemon/base/util.h"
-#include "daemon/vmm/vmpage.h"
+#include "daemon/host/vmpage.h"
 #include "proto/page.h"
 
 static struct vmpage *page;

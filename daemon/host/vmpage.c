@@ -7,7 +7,7 @@
  * map it writable.
  */
 
-#include "daemon/vmm/vmpage.h"
+#include "daemon/host/vmpage.h"
 
 #include <errno.h>
 #include <fcntl.h>

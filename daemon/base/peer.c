@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 
-#include "daemon/vmm/peer.h"
+#include "daemon/base/peer.h"
 
 #include <fcntl.h>
 #include <inttypes.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 
-#include "daemon/vmm/peerlog.h"
+#include "daemon/base/peerlog.h"
 
 #define BURST 20u
 
