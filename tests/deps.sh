@@ -16,11 +16,11 @@ demo=(
 	# the guest
 	cpio gcc-aarch64-linux-gnu libc6-dev-arm64-cross
 	# running it; systemd is where busctl is
-	dbus procps python3 systemd
+	dbus python3 systemd
 )
 check=(
 	"${demo[@]}"
-	bash-completion clang-format git man-db python3-pytest shellcheck sqlite3 tmux
+	bash-completion clang-format git python3-pytest shellcheck tmux
 )
 
 case ${1:-check} in
