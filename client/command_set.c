@@ -54,7 +54,7 @@ static int print_json(const struct resize *z)
 				     vm->uuid, "job", (json_int_t)z->job, "count", (int)z->count, "result",
 				     *z->result ? z->result : NULL, "enabled", (int)vm->enabled, "enabled_set",
 				     vm->enabled_set, "online", (int)vm->online, "online_set", vm->online_set,
-				     "added_online", (int)z->all_online));
+				     "added_online", z->all_online && outcome_of_result(z->result) == OUTCOME_DONE));
 }
 
 static int print_ended(const struct resize *z, const struct options *options)

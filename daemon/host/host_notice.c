@@ -94,9 +94,9 @@ static void log_denial(struct host_vm *vm, uint32_t vcpu, const struct host_deni
 	host_notice_log(vm,
 			HOST_LINE(.level = LOG_NOTICE, .vcpu = &vcpu, .verdict = enforced ? "deny" : "allow",
 				  .reason = reason, .rule = rule, .uid = &vm->peer.uid),
-			"VM %s: CPU_ON of vCPU %u %s: %s%s%s (%u calls)", vm->name, vcpu,
+			"VM %s: CPU_ON of vCPU %u %s: %s%s%s (%u call%s)", vm->name, vcpu,
 			enforced ? "denied" : "would have been denied", reason, rule ? ", " : "", rule ? rule : "",
-			denial->count);
+			denial->count, denial->count == 1 ? "" : "s");
 }
 
 static void flush_denials(struct host_vm *vm)

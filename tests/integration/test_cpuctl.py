@@ -147,10 +147,12 @@ def test_set_superseded(host):
 
 def test_set_disconnected(host, directory):
     vmm = VmmProcess(directory, host.socket, "web", possible=6, boot=4)
-    setting = Cpuctl(host, "set", "web", "5")
+    setting = Cpuctl(host, "set", "web", "5", "--json")
     wait_for(lambda: host.get("web", "Job") != "/", "the job runs")
     vmm.kill()
-    assert setting.end()[0] == DISCONNECTED
+    status, text = setting.end()
+    assert status == DISCONNECTED
+    assert '"added_online": false' in text, "nothing was added"
     vmm.close()
 
 
