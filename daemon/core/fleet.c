@@ -300,6 +300,7 @@ int fleet_reload(struct fleet *f, const struct fleet_policy *policy, uint64_t no
 		return r;
 	if (now > f->now)
 		f->now = now;
+	f->restoring = false;
 	f->observe = policy->observe;
 	for (uint32_t i = 0; i < f->n; i++) {
 		struct fleet_assignment to;

@@ -114,6 +114,7 @@ struct fleet {
 	bool observe;
 	bool frozen;
 	bool drained;
+	bool restoring; /* members come from the store: shares wait, see fleet_restore() */
 };
 
 /* ---- life ---- */
@@ -145,6 +146,9 @@ struct fleet_saved {
 /*
  * After fleet_add() of a member whose core was restored. `alive`: its VMM lives, or may: from saved.at to now it is billed
  * as the grants on record say. Else that time counts for nothing, and FLEET_LOST with `gone` follows.
+ *
+ * Neither FLEET_LOST nor fleet_remove() computes shares until another event came: what those who are gone set free is
+ * not given to others who are gone as well, and a host on which thousands ended is shared out once.
  */
 void fleet_restore(struct fleet *f, struct fleet_vm *m, const struct fleet_saved *saved, bool alive, uint64_t now);
 /* Brings a member's meters up to `now` and says what to store; no effects. */

@@ -262,6 +262,8 @@ struct fleet_answer fleet_apply(struct fleet *f, const struct fleet_event *event
 {
 	if (event->now > f->now)
 		f->now = event->now;
+	if (event->kind != FLEET_LOST)
+		f->restoring = false;
 	return kinds[event->kind].apply(f, event);
 }
 

@@ -83,6 +83,7 @@ void fleet_restore(struct fleet *f, struct fleet_vm *m, const struct fleet_saved
 
 	if (now > f->now)
 		f->now = now;
+	f->restoring = true;
 	m->usage = (struct usage){.at = at, .row = saved->row, .last = saved->last_row};
 	m->credit.at = at;
 	if (saved->credit_opened)

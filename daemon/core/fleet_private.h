@@ -40,7 +40,7 @@ uint64_t fleet_meter_deadline(const struct fleet_vm *m);
 
 /* The VM's core has changed: the ledger, its meters and its deadline follow. */
 void fleet_sync(struct fleet *f, struct fleet_vm *m);
-/* All shares anew, and all VMs after them; until nothing moves. Not while the host is frozen. */
+/* All shares anew, and all VMs after them; until nothing moves. Not while the host is frozen, or members are restored. */
 void fleet_settle(struct fleet *f);
 /* The share of a VM that is about to start and proposes to boot with `boot` vCPUs; the others follow. */
 void fleet_make_room(struct fleet *f, struct fleet_vm *m, uint32_t boot);

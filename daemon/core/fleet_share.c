@@ -108,7 +108,7 @@ static void settle(struct fleet *f, struct fleet_vm *starting)
 {
 	struct settling s = {f, starting};
 
-	if (f->frozen)
+	if (f->frozen || f->restoring)
 		return;
 	for (int round = 0; f->ledger.dirty && round < ROUNDS_MAX; round++)
 		ledger_allocate(&f->ledger, on_share, &s);

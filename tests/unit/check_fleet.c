@@ -546,6 +546,38 @@ START_TEST(a_restart_bills_nobody_who_is_gone)
 }
 END_TEST
 
+/* As at a start: the disk does not answer in between. */
+static void lost_meanwhile(unsigned i)
+{
+	fleet_apply(&f, &(struct fleet_event){.kind = FLEET_LOST, .now = now, .vm = &vms[i], .gone = true});
+}
+
+START_TEST(what_the_gone_leave_is_not_given_to_the_gone)
+{
+	struct fleet_saved saved;
+
+	HOST(.kind = FLEET_CAPACITY, .count = 6);
+	for (unsigned i = 0; i < 3; i++) {
+		add(i, &bronze, FLEET_NO_TENANT);
+		vms[i].core->desired = 6;
+		vms[i].core->desired_set = true;
+		vm_restore_grants(vms[i].core, &(uint8_t){0x3}, &(uint8_t){0x3});
+		fleet_save(&f, &vms[i], now, &saved);
+		fleet_restore(&f, &vms[i], &saved, i == 0, now);
+	}
+	lost_meanwhile(1);
+	ck_assert_uint_eq(has(0), 2);
+	ck_assert_uint_eq(has(2), 2);
+	fleet_remove(&f, &vms[1], now);
+	ck_assert_uint_eq(has(2), 2);
+	lost_meanwhile(2);
+	ck_assert_uint_eq(has(0), 2);
+	HOST(.kind = FLEET_TICK);
+	ck_assert_uint_eq(has(0), 6);
+	ck_assert_uint_eq(has(2), 0);
+}
+END_TEST
+
 /* ---- operators ---- */
 
 START_TEST(freeze)
@@ -786,6 +818,7 @@ int main(void)
 	tcase_add_test(t, hours_and_classes_end_rows);
 	tcase_add_test(t, a_restart_bills_what_went_on);
 	tcase_add_test(t, a_restart_bills_nobody_who_is_gone);
+	tcase_add_test(t, what_the_gone_leave_is_not_given_to_the_gone);
 	tcase_add_test(t, freeze);
 	tcase_add_test(t, drain);
 	tcase_add_test(t, assignment_asks_for_room);
