@@ -163,6 +163,11 @@ static bool is_shown(const struct top *t, const struct vm_info *vm)
 	return false;
 }
 
+static bool is_metered(const struct vm_info *vm)
+{
+	return strcmp(vm->credit_state, "unmetered") != 0;
+}
+
 #define COMPARE(a, b) (((a) > (b)) - ((a) < (b)))
 
 struct ordering {
@@ -186,7 +191,9 @@ static int compare_by(enum top_column column, const struct top_vm *a, const stru
 		return COMPARE(b->info.enabled, a->info.enabled);
 	case TOP_ONLINE:
 		return COMPARE(b->info.online, a->info.online);
-	case TOP_CREDIT: /* who has least is about to shrink */
+	case TOP_CREDIT: /* who has least is about to shrink; who is not metered never does */
+		if (is_metered(&a->info) != is_metered(&b->info))
+			return is_metered(&a->info) ? -1 : 1;
 		return COMPARE(top_credit(a, now), top_credit(b, now));
 	case TOP_DENIED:
 		return COMPARE(b->denied_rate, a->denied_rate);

@@ -184,6 +184,13 @@ static void keys(const char *text)
 		ck_assert(top_key(&top, (unsigned char)*text, 10));
 }
 
+static void meter(struct vm_info *info)
+{
+	free(info->credit_state);
+	info->credit_state = strdup("available");
+	info->credit_cap = 100;
+}
+
 START_TEST(vms_are_sorted)
 {
 	ck_assert_str_eq(order(), "abc");
@@ -198,11 +205,13 @@ START_TEST(vms_are_sorted)
 	put("b")->info.credit = 7;
 	put("c")->info.credit = -7;
 	for (size_t i = 0; i < top.n; i++)
-		top.vms[i]->info.credit_cap = 100;
+		meter(&top.vms[i]->info);
 	keys("x");
 	ck_assert_str_eq(order(), "cab");
+	put("0"); /* without credit, and without need of it */
+	ck_assert_str_eq(order(), "cab0");
 	keys("n");
-	ck_assert_str_eq(order(), "abc");
+	ck_assert_str_eq(order(), "0abc");
 }
 END_TEST
 
