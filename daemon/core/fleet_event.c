@@ -262,8 +262,8 @@ struct fleet_answer fleet_apply(struct fleet *f, const struct fleet_event *event
 {
 	if (event->now > f->now)
 		f->now = event->now;
-	if (event->kind != FLEET_LOST)
-		f->restoring = false;
+	if (f->restoring && event->kind != FLEET_LOST)
+		fleet_restored(f);
 	return kinds[event->kind].apply(f, event);
 }
 

@@ -42,6 +42,8 @@ uint64_t fleet_meter_deadline(const struct fleet_vm *m);
 void fleet_sync(struct fleet *f, struct fleet_vm *m);
 /* All shares anew, and all VMs after them; until nothing moves. Not while the host is frozen, or members are restored. */
 void fleet_settle(struct fleet *f);
+/* All that the store has is there. */
+void fleet_restored(struct fleet *f);
 /* The share of a VM that is about to start and proposes to boot with `boot` vCPUs; the others follow. */
 void fleet_make_room(struct fleet *f, struct fleet_vm *m, uint32_t boot);
 /* What the ledger is told of a VM as it is. */

@@ -104,14 +104,26 @@ static void on_share(struct ledger_entry *entry, void *userdata)
 	fleet_sync(s->f, m);
 }
 
-static void settle(struct fleet *f, struct fleet_vm *starting)
+static void share_out(struct fleet *f, struct fleet_vm *starting)
 {
 	struct settling s = {f, starting};
 
-	if (f->frozen || f->restoring)
-		return;
 	for (int round = 0; f->ledger.dirty && round < ROUNDS_MAX; round++)
 		ledger_allocate(&f->ledger, on_share, &s);
+}
+
+static void settle(struct fleet *f, struct fleet_vm *starting)
+{
+	if (!f->frozen && !f->restoring)
+		share_out(f, starting);
+}
+
+void fleet_restored(struct fleet *f)
+{
+	f->restoring = false;
+	/* The shares that they had are not on record. While the host is frozen, VMs are told of them and stand still. */
+	if (f->frozen)
+		share_out(f, NULL);
 }
 
 void fleet_settle(struct fleet *f)

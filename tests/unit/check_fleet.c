@@ -578,6 +578,31 @@ START_TEST(what_the_gone_leave_is_not_given_to_the_gone)
 }
 END_TEST
 
+START_TEST(what_is_restored_on_a_frozen_host_counts)
+{
+	struct fleet_saved saved;
+
+	HOST(.kind = FLEET_CAPACITY, .count = 5);
+	HOST(.kind = FLEET_FREEZE, .on = true);
+	for (unsigned i = 0; i < 2; i++) {
+		add(i, &bronze, FLEET_NO_TENANT);
+		vms[i].core->desired = 3;
+		vm_restore_grants(vms[i].core, &(uint8_t){0x3}, &(uint8_t){0x3});
+		fleet_save(&f, &vms[i], now, &saved);
+		fleet_restore(&f, &vms[i], &saved, true, now);
+	}
+	HOST(.kind = FLEET_TICK);
+	ck_assert_uint_eq(f.ledger.sums.held, 4);
+	ck_assert_uint_eq(view(0).allowance, 3);
+	ck_assert_uint_eq(view(1).allowance, 2);
+	ck_assert_uint_eq(view(1).overdue, 0);
+	/* It stands still. */
+	ck_assert_uint_eq(has(0), 2);
+	HOST(.kind = FLEET_FREEZE, .on = false);
+	ck_assert_uint_eq(has(0), 3);
+}
+END_TEST
+
 /* ---- operators ---- */
 
 START_TEST(freeze)
@@ -819,6 +844,7 @@ int main(void)
 	tcase_add_test(t, a_restart_bills_what_went_on);
 	tcase_add_test(t, a_restart_bills_nobody_who_is_gone);
 	tcase_add_test(t, what_the_gone_leave_is_not_given_to_the_gone);
+	tcase_add_test(t, what_is_restored_on_a_frozen_host_counts);
 	tcase_add_test(t, freeze);
 	tcase_add_test(t, drain);
 	tcase_add_test(t, assignment_asks_for_room);
