@@ -132,6 +132,12 @@ void host_drain(struct host *host, bool on, uid_t uid, host_done_fn fn, void *us
 	ask(host, (struct host_mode_request){.drain = true, .on = on, .uid = uid, .fn = fn, .userdata = userdata});
 }
 
+/* There is no VM yet, and no recording: its header will say so. */
+static void restore(struct host *host, enum fleet_event_kind kind)
+{
+	fleet_apply(&host->fleet, HOST_EVENT(.kind = kind, .now = host_now(host), .on = true));
+}
+
 int host_mode_load(struct host *host, char **ret_error)
 {
 	int r = store_load_host(host->store, &host->modes, ret_error);
@@ -139,11 +145,11 @@ int host_mode_load(struct host *host, char **ret_error)
 	if (r < 0)
 		return r;
 	if (host->modes.drained) {
-		apply(host, FLEET_DRAIN, true);
+		restore(host, FLEET_DRAIN);
 		log_fields(LOG_NOTICE, NULL, "the host is drained: no new VM is admitted");
 	}
 	if (host->modes.frozen) {
-		apply(host, FLEET_FREEZE, true);
+		restore(host, FLEET_FREEZE);
 		log_fields(LOG_NOTICE, NULL, "the host is frozen: nothing changes");
 	}
 	return 0;

@@ -148,6 +148,22 @@ def test_a_restarted_daemon_begins_a_recording_of_its_own(recorded):
     replays(second)
 
 
+@pytest.mark.parametrize("mode", ["freeze", "drain"])
+def test_a_restart_in_maintenance_is_recorded(recorded, mode):
+    start(recorded, "gold1", boot=3)
+    start(recorded, "gold2", boot=3)
+    first, = logs(recorded)
+    recorded.cpuctl(mode)
+    before = json.loads(recorded.cpuctl("host", "--json"))
+    recorded.daemon.restart_killed()
+    after = json.loads(recorded.cpuctl("host", "--json"))
+    assert after == before | {"connected": 0}
+    assert after["held"] == 6
+    recorded.cpuctl({"freeze": "thaw", "drain": "undrain"}[mode])
+    recorded.daemon.stop()
+    replays(next(log for log in logs(recorded) if log != first))
+
+
 def test_what_differs_is_said(recorded, directory):
     vmm = start(recorded, "gold1", boot=3)
     job = recorded.resize("gold1", 5)
