@@ -343,6 +343,16 @@ def test_credit_moves_with_a_vm(host, make_host):
     assert there.get("metered", "Credit") <= left, "it is durable"
 
 
+def test_a_vm_that_migrates_is_exported_before_its_vmm_ends(host):
+    vmm = host.vmm("metered", possible=8, boot=2)
+    vmm.run_state(wire.INACTIVE)
+    host.wait_prop("metered", "State", "inactive")
+    assert json.loads(host.cpuctl("export", "metered"))["credit"]["balance_ns"] > 0
+    vmm.unregister(wire.MIGRATED)
+    wait_for(lambda: not host.known("metered"), "it is forgotten")
+    assert "there is no VM" in host.cpuctl("export", "metered", check=False).stderr
+
+
 @pytest.mark.parametrize("state,says", [
     ("", "state:1:"), ("{}", "format"), ('{"format": 2}', "state:1:12: format: expected an integer"),
     ('{"format": 1, "more": 1}', "more: unknown key"), ("[1]", "an object"),
