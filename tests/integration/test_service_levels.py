@@ -346,7 +346,7 @@ def test_credit_moves_with_a_vm(host, make_host):
 def test_a_vm_that_migrates_is_exported_before_its_vmm_ends(host):
     vmm = host.vmm("metered", possible=8, boot=2)
     vmm.run_state(wire.INACTIVE)
-    host.wait_prop("metered", "State", "inactive")
+    host.wait_prop("metered", "State", "incoming")
     assert json.loads(host.cpuctl("export", "metered"))["credit"]["balance_ns"] > 0
     vmm.unregister(wire.MIGRATED)
     wait_for(lambda: not host.known("metered"), "it is forgotten")
