@@ -76,10 +76,27 @@ struct cpupolicy_hello_reply {
 
 /* ---- REGISTER and STATE ---- */
 
-#define CPUPOLICY_REG_INCOMING       0x1u /* join a live VM as the target of its migration; needs the token */
-#define CPUPOLICY_REG_NOTIFY         0x2u /* the guest can be notified (it has the ACPI interface) */
-#define CPUPOLICY_REG_BOOT_REMOVABLE 0x4u /* vCPUs enabled at boot may be taken back */
-#define CPUPOLICY_REG_FLAGS          0x7u
+#define CPUPOLICY_REG_INCOMING       0x1u  /* join a live VM as the target of its migration; needs the token */
+#define CPUPOLICY_REG_NOTIFY         0x2u  /* the guest can be notified (it has the ACPI interface) */
+#define CPUPOLICY_REG_BOOT_REMOVABLE 0x4u  /* vCPUs enabled at boot may be taken back */
+#define CPUPOLICY_REG_REALM          0x8u  /* an Arm CCA realm: its host neither sees nor stops its vCPUs */
+#define CPUPOLICY_REG_MEANS_MASK     0x30u /* enum cpupolicy_means << 4 */
+#define CPUPOLICY_REG_MEANS_SHIFT    4
+#define CPUPOLICY_REG_FLAGS          0x3fu
+
+/* By what means the VMM holds the guest to the page. */
+enum cpupolicy_means {
+	CPUPOLICY_MEANS_PSCI = 0,    /* CPU_ON is denied */
+	CPUPOLICY_MEANS_HOTPLUG = 1, /* a vCPU that is not granted does not exist: plugged and unplugged by the VMM */
+	CPUPOLICY_MEANS_NONE = 2,    /* not at all: the guest is told, and may do as it likes */
+	CPUPOLICY_MEANS_MAX = CPUPOLICY_MEANS_NONE,
+};
+
+/* Of registration flags; above CPUPOLICY_MEANS_MAX where they name none. */
+static inline enum cpupolicy_means cpupolicy_means(uint32_t flags)
+{
+	return (enum cpupolicy_means)((flags & CPUPOLICY_REG_MEANS_MASK) >> CPUPOLICY_REG_MEANS_SHIFT);
+}
 
 #define CPUPOLICY_VCPU_ONLINE    0x1u  /* powered on */
 #define CPUPOLICY_VCPU_ACKED     0x2u  /* the guest acknowledged the insertion that is current (or was reset since) */

@@ -34,7 +34,7 @@ static int check_identity(const struct cpupolicy_identity *id, const struct cpup
 		return -EINVAL;
 	if (id->possible < 1 || id->possible > CPUPOLICY_MAX_VCPUS || id->boot < 1 || id->boot > id->possible)
 		return -EINVAL;
-	if (id->flags & ~(CPUPOLICY_REG_NOTIFY | CPUPOLICY_REG_BOOT_REMOVABLE))
+	if (id->flags & ~(CPUPOLICY_REG_FLAGS & ~CPUPOLICY_REG_INCOMING))
 		return -EINVAL;
 	if (memcmp(id->uuid, null, sizeof(null)) == 0)
 		return -EINVAL;

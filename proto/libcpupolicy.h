@@ -33,7 +33,7 @@ struct cpupolicy_identity {
 	uint32_t possible;      /* 1 .. CPUPOLICY_MAX_VCPUS */
 	uint32_t boot;          /* proposed count of vCPUs enabled at first boot, 1 .. possible */
 	const uint64_t *mpidrs; /* possible of them, unique */
-	uint32_t flags;         /* CPUPOLICY_REG_NOTIFY, CPUPOLICY_REG_BOOT_REMOVABLE */
+	uint32_t flags;         /* CPUPOLICY_REG_NOTIFY, _BOOT_REMOVABLE, _REALM, and the means */
 };
 
 enum cpupolicy_link {

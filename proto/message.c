@@ -121,6 +121,10 @@ static int check_register(const struct cpupolicy_msg_context *context, const uni
 		return refuse(-EPROTO, "the boot count is out of range", ret_why);
 	if (m->flags & ~CPUPOLICY_REG_FLAGS)
 		return refuse(-EPROTO, "unknown registration flags", ret_why);
+	if (cpupolicy_means(m->flags) > CPUPOLICY_MEANS_MAX)
+		return refuse(-EPROTO, "unknown means of enforcement", ret_why);
+	if (m->flags & CPUPOLICY_REG_REALM && cpupolicy_means(m->flags) == CPUPOLICY_MEANS_HOTPLUG)
+		return refuse(-EPROTO, "a realm has no hotplug", ret_why);
 	r = check_run_state(m->run_state, ret_why);
 	if (r < 0)
 		return r;

@@ -57,6 +57,8 @@ static void open_session(struct vm *vm, const struct vm_registration *reg)
 	vm->run_state = reg->run_state;
 	vm->notify = reg->flags & CPUPOLICY_REG_NOTIFY;
 	vm->boot_removable = reg->flags & CPUPOLICY_REG_BOOT_REMOVABLE;
+	vm->realm = reg->flags & CPUPOLICY_REG_REALM;
+	vm->means = cpupolicy_means(reg->flags);
 	vm->epoch++;
 	vm->generation = 0;
 	vm->confirmed = 0;

@@ -94,15 +94,17 @@ struct vm {
 	enum cpupolicy_run_state run_state;
 	bool notify; /* the guest can be notified */
 	bool boot_removable;
-	bool observe;        /* nothing is denied; by the class, or the whole host */
-	bool frozen;         /* nothing is granted or asked back */
-	bool rate_waits;     /* growth stopped at the plug rate */
-	bool desired_set;    /* an operator asked for `desired`: it outlives the VM's end */
-	uint32_t epoch;      /* of the session, durable */
-	uint32_t generation; /* of the page; counts publications */
-	uint32_t confirmed;  /* the generation that the VMM applied */
-	uint64_t revision;   /* counts changes of the durable part */
-	uint64_t stored;     /* the last revision known to be durable */
+	bool realm;                 /* an Arm CCA realm */
+	enum cpupolicy_means means; /* by which the VMM holds the guest to the page */
+	bool observe;               /* nothing is denied; by the class, or the whole host */
+	bool frozen;                /* nothing is granted or asked back */
+	bool rate_waits;            /* growth stopped at the plug rate */
+	bool desired_set;           /* an operator asked for `desired`: it outlives the VM's end */
+	uint32_t epoch;             /* of the session, durable */
+	uint32_t generation;        /* of the page; counts publications */
+	uint32_t confirmed;         /* the generation that the VMM applied */
+	uint64_t revision;          /* counts changes of the durable part */
+	uint64_t stored;            /* the last revision known to be durable */
 	struct vm_numbers numbers;
 	struct rate cpu_on;
 	struct rate plugs; /* of a clock that is 60 times slower: per minute, not per second */

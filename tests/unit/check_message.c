@@ -346,6 +346,11 @@ static const struct {
 
 	{"register", 288, 0, 0},
 	{"register", 288, CPUPOLICY_REG_FLAGS + 1, -EPROTO},
+	{"register", 288, CPUPOLICY_REG_REALM, 0},
+	{"register", 288, CPUPOLICY_MEANS_HOTPLUG << CPUPOLICY_REG_MEANS_SHIFT, 0},
+	{"register", 288, CPUPOLICY_MEANS_NONE << CPUPOLICY_REG_MEANS_SHIFT, 0},
+	{"register", 288, CPUPOLICY_REG_MEANS_MASK, -EPROTO}, /* the one that is not defined */
+	{"register", 288, CPUPOLICY_REG_REALM | CPUPOLICY_MEANS_HOTPLUG << CPUPOLICY_REG_MEANS_SHIFT, -EPROTO},
 	{"register", 288, CPUPOLICY_REG_INCOMING, -EPROTO}, /* without a token */
 	{"register", 292, 2, -EPROTO},
 	{"register", 292, 4, -EPROTO},
