@@ -61,6 +61,12 @@ static int open_bus(sd_bus **ret, const char *address)
 	return 0;
 }
 
+/* polkit may ask for a password where somebody sits to type it. */
+static int allow_questions(sd_bus *bus)
+{
+	return isatty(STDIN_FILENO) ? sd_bus_set_allow_interactive_authorization(bus, true) : 0;
+}
+
 static int report_open(const char *address, int r)
 {
 	char what[256];
@@ -87,6 +93,8 @@ int connection_new(struct connection **ret, const char *bus)
 	c->also = -1;
 	c->address = strdup(bus);
 	r = c->address ? open_bus(&c->bus, bus) : -ENOMEM;
+	if (r >= 0)
+		r = allow_questions(c->bus);
 	if (r < 0) {
 		connection_free(c);
 		return report_open(bus, r);
@@ -213,6 +221,11 @@ static int reopen(struct connection *c)
 	r = open_bus(&bus, c->address);
 	if (r < 0)
 		return r;
+	r = allow_questions(bus);
+	if (r < 0) {
+		sd_bus_close_unref(bus);
+		return r;
+	}
 	sd_bus_close_unref(c->bus);
 	c->bus = bus;
 	return 0;

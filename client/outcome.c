@@ -116,7 +116,9 @@ const char *outcome_advice(enum outcome outcome)
 	case OUTCOME_INVALID_POLICY:
 		return "Nothing was changed: the policy that was in force still is.";
 	case OUTCOME_ACCESS_DENIED:
-		return "Run cpuctl as root, or as the user that cpupolicyd runs as.";
+		return "Run cpuctl as root, or have polkit permit that action: with a rule (see polkit-rules.example), "
+		       "or by a\n"
+		       "password, which \"pkttyagent --process $$ &\" asks for in this terminal.";
 	case OUTCOME_NO_DAEMON:
 		return "Is cpupolicyd running, and on this bus? --system, --session and --address choose another.";
 	case OUTCOME_STORAGE:

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "daemon/bus/bus_authorise.h"
 #include "daemon/bus/bus_call.h"
 #include "daemon/bus/bus_job.h"
 #include "daemon/bus/bus_link.h"
@@ -24,6 +25,7 @@
 struct bus {
 	struct host *host;
 	struct bus_link *link;
+	struct bus_authority *authority;
 	struct bus_calls *calls;
 	struct bus_usage *usage;
 	struct bus_notify *notify;
@@ -66,7 +68,9 @@ int bus_new(struct bus **ret, struct loop *loop, struct host *host, const char *
 	if (!bus)
 		return -ENOMEM;
 	bus->host = host;
-	r = bus_calls_new(&bus->calls, host);
+	r = bus_authority_new(&bus->authority, loop, host);
+	if (r >= 0)
+		r = bus_calls_new(&bus->calls, host, bus->authority);
 	if (r >= 0)
 		r = bus_usage_new(&bus->usage, host);
 	if (r >= 0)
@@ -101,6 +105,7 @@ struct bus *bus_free(struct bus *bus)
 	bus_link_free(bus->link);
 	bus_notify_free(bus->notify);
 	bus_calls_free(bus->calls);
+	bus_authority_free(bus->authority);
 	bus_usage_free(bus->usage);
 	free(bus);
 	return NULL;

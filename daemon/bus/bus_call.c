@@ -30,6 +30,7 @@ struct bus_calls {
 	TAILQ_HEAD(, bus_call) list;
 	unsigned n;
 	struct host *host;
+	struct bus_authority *authority;
 	struct bus_link *link;
 };
 
@@ -103,7 +104,13 @@ int bus_call(struct bus_calls *calls, sd_bus_message *m, const struct bus_reques
 		memcpy(call->vm, request->vm, length + 1);
 		call->request.vm = call->vm;
 	}
-	r = bus_authorise(&call->authorisation, m, on_authorised, call);
+	r = bus_authorise(&call->authorisation, calls->authority,
+			  &(struct bus_authorise_request){
+				  .action = request->action,
+				  .vm = request->vm,
+				  .uid = (uid_t)-1,
+			  },
+			  m, on_authorised, call);
 	if (r < 0) {
 		free(call);
 		return r;
@@ -122,7 +129,7 @@ void bus_call_resize(struct host *host, const struct bus_request *request, uid_t
 
 /* ---- all of them ---- */
 
-int bus_calls_new(struct bus_calls **ret, struct host *host)
+int bus_calls_new(struct bus_calls **ret, struct host *host, struct bus_authority *authority)
 {
 	struct bus_calls *calls = calloc(1, sizeof(*calls));
 
@@ -130,6 +137,7 @@ int bus_calls_new(struct bus_calls **ret, struct host *host)
 		return -ENOMEM;
 	TAILQ_INIT(&calls->list);
 	calls->host = host;
+	calls->authority = authority;
 	*ret = calls;
 	return 0;
 }

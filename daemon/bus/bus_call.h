@@ -9,12 +9,13 @@
 #include <stdint.h>
 #include <systemd/sd-bus.h>
 
+#include "daemon/bus/bus_authorise.h"
 #include "daemon/bus/bus_link.h"
 #include "daemon/host/host.h"
 
 struct bus_calls;
 
-int bus_calls_new(struct bus_calls **ret, struct host *host);
+int bus_calls_new(struct bus_calls **ret, struct host *host, struct bus_authority *authority);
 /* The loop has ended: the host answers nothing any more. */
 struct bus_calls *bus_calls_free(struct bus_calls *calls);
 void bus_calls_set_link(struct bus_calls *calls, struct bus_link *link);
@@ -23,8 +24,9 @@ void bus_calls_lost(struct bus_calls *calls);
 
 /* What a call asks for; each kind uses its part. */
 struct bus_request {
-	const char *vm;   /* name or UUID; copied */
-	const char *text; /* in the message */
+	enum bus_action action; /* what the caller must be permitted */
+	const char *vm;         /* name or UUID; copied */
+	const char *text;       /* in the message */
 	uint32_t count;
 	bool on;
 };

@@ -64,7 +64,7 @@ static void perform_backup(struct host *host, const struct bus_request *request,
 static int set_vcpu_count(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
 {
 	struct bus_manager_context *context = userdata;
-	struct bus_request request = {0};
+	struct bus_request request = {.action = BUS_ACTION_RESIZE};
 	int r;
 
 	r = sd_bus_message_read(m, "su", &request.vm, &request.count);
@@ -77,7 +77,7 @@ static int set_vcpu_count(sd_bus_message *m, void *userdata, sd_bus_error *ret_e
 static int forget(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
 {
 	struct bus_manager_context *context = userdata;
-	struct bus_request request = {0};
+	struct bus_request request = {.action = BUS_ACTION_ADMINISTER};
 	int r;
 
 	r = sd_bus_message_read(m, "s", &request.vm);
@@ -86,11 +86,11 @@ static int forget(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
 	return bus_call(context->calls, m, &request, perform_forget, ret_error);
 }
 
-#define METHOD_VM_TEXT(name)                                                                                           \
+#define METHOD_VM_TEXT(name, needed)                                                                                   \
 	static int name(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)                                    \
 	{                                                                                                              \
 		struct bus_manager_context *context = userdata;                                                        \
-		struct bus_request request = {0};                                                                      \
+		struct bus_request request = {.action = needed};                                                       \
 		int r;                                                                                                 \
                                                                                                                        \
 		r = sd_bus_message_read(m, "ss", &request.vm, &request.text);                                          \
@@ -99,14 +99,14 @@ static int forget(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
 		return bus_call(context->calls, m, &request, perform_##name, ret_error);                               \
 	}
 
-METHOD_VM_TEXT(assign_class)
-METHOD_VM_TEXT(assign_tenant)
-METHOD_VM_TEXT(import)
+METHOD_VM_TEXT(assign_class, BUS_ACTION_ASSIGN)
+METHOD_VM_TEXT(assign_tenant, BUS_ACTION_ASSIGN)
+METHOD_VM_TEXT(import, BUS_ACTION_ADMINISTER)
 
 static int set_mode(sd_bus_message *m, struct bus_manager_context *context, bus_call_fn perform,
 		    sd_bus_error *ret_error)
 {
-	struct bus_request request = {0};
+	struct bus_request request = {.action = BUS_ACTION_ADMINISTER};
 	int on, r;
 
 	r = sd_bus_message_read(m, "b", &on);
@@ -129,7 +129,7 @@ static int drain(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
 static int reload(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
 {
 	struct bus_manager_context *context = userdata;
-	const struct bus_request request = {0};
+	const struct bus_request request = {.action = BUS_ACTION_RELOAD};
 
 	return bus_call(context->calls, m, &request, perform_reload, ret_error);
 }
@@ -137,7 +137,7 @@ static int reload(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
 static int backup(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
 {
 	struct bus_manager_context *context = userdata;
-	struct bus_request request = {0};
+	struct bus_request request = {.action = BUS_ACTION_ADMINISTER};
 	int r;
 
 	r = sd_bus_message_read(m, "s", &request.text);

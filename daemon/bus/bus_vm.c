@@ -336,7 +336,7 @@ static int set_vcpu_count(sd_bus_message *m, void *userdata, sd_bus_error *ret_e
 	/* userdata is the VM that find() found; what bus_vm_add() was given is the slot's */
 	const struct bus_vm_context *context =
 		sd_bus_slot_get_userdata(sd_bus_get_current_slot(sd_bus_message_get_bus(m)));
-	struct bus_request request = {.vm = host_vm_uuid(userdata)};
+	struct bus_request request = {.action = BUS_ACTION_RESIZE, .vm = host_vm_uuid(userdata)};
 	int r;
 
 	r = sd_bus_message_read(m, "u", &request.count);

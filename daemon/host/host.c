@@ -113,7 +113,7 @@ void host_observe(struct host *host, const struct host_observer *observer, void 
 	host_view(host, &host->told);
 }
 
-struct host_vm *host_lookup(struct host *host, const char *name_or_uuid)
+struct host_vm *host_lookup(const struct host *host, const char *name_or_uuid)
 {
 	uint8_t uuid[CPUPOLICY_UUID_SIZE];
 

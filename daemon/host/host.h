@@ -17,6 +17,7 @@
 #include "daemon/settings/config.h"
 #include "daemon/core/explain.h"
 #include "daemon/core/fleet.h"
+#include "daemon/core/uuid.h"
 #include "daemon/core/vm.h"
 #include "daemon/host/counters.h"
 #include "daemon/base/loop.h"
@@ -220,6 +221,17 @@ struct host_vm_view {
 	uint64_t burst_ns;
 };
 void host_vm_view(const struct host_vm *vm, struct host_vm_view *ret);
+
+/* What a VM is, or would be if it registered; names are valid until the next change. */
+struct host_identity {
+	char name[CPUPOLICY_NAME_SIZE];
+	char uuid[UUID_TEXT_SIZE]; /* "": it is not on record, and `vm` was a name */
+	const char *class;         /* "": the rules may look at a name that is not known */
+	const char *tenant;        /* "": none, or the same */
+};
+/* `vm` is a name or a UUID. `name` (NULL: as on record) and `uid` are those that it would register with; what is not about a
+ * registration gives no name, and the uid does not count. */
+void host_identify(const struct host *host, const char *vm, const char *name, uid_t uid, struct host_identity *ret);
 
 struct host_view {
 	uint32_t capacity; /* vCPUs; FLEET_UNLIMITED */

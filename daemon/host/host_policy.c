@@ -5,6 +5,7 @@
  * the fleet follows. A reload takes the place of all of it at once, or of nothing.
  */
 
+#include <stdio.h>
 #include <string.h>
 
 #include "daemon/host/host_private.h"
@@ -57,6 +58,41 @@ struct fleet_answer host_policy_apply(struct host_vm *vm, uid_t uid)
 	if (answer.rule == RULE_NONE)
 		vm->decision = decision;
 	return answer;
+}
+
+static void identity_of(struct host_identity *identity, const struct service_class *class,
+			const struct fleet_tenant *tenants, uint32_t tenant)
+{
+	identity->class = class->name;
+	identity->tenant = tenant != FLEET_NO_TENANT ? tenants[tenant].name : "";
+}
+
+void host_identify(const struct host *host, const char *vm, const char *name, uid_t uid, struct host_identity *ret)
+{
+	const struct host_vm *found = host_lookup(host, vm);
+	struct host_identity identity = {.class = "", .tenant = ""};
+	struct policy_subject subject = {.uid = uid};
+	bool is_uuid = uuid_parse(subject.uuid, vm) >= 0;
+
+	if (found)
+		memcpy(identity.uuid, found->uuid_text, sizeof(identity.uuid));
+	else if (is_uuid)
+		uuid_format(identity.uuid, subject.uuid);
+	if (found && !name) {
+		identity_of(&identity, found->member.class, host->fleet.tenants, found->member.tenant);
+	} else if (name && (found || is_uuid)) {
+		uint32_t n;
+		struct policy_decision decision;
+
+		if (found)
+			subject = host_policy_subject(found, uid);
+		subject.name = name;
+		policy_assign(host->policy, &subject, &decision);
+		identity_of(&identity, decision.assignment.class, policy_tenants(host->policy, &n),
+			    decision.assignment.tenant);
+	}
+	snprintf(identity.name, sizeof(identity.name), "%s", name ? name : found ? found->name : is_uuid ? "" : vm);
+	*ret = identity;
 }
 
 static void log_unknown(const struct host_vm *vm)

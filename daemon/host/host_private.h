@@ -248,7 +248,7 @@ struct host_vm {
 /* ---- host.c ---- */
 
 /* By name or UUID, whether clients may see it or not. */
-struct host_vm *host_lookup(struct host *host, const char *name_or_uuid);
+struct host_vm *host_lookup(const struct host *host, const char *name_or_uuid);
 
 static inline uint64_t host_now(const struct host *host)
 {
