@@ -3,17 +3,21 @@
 #
 # Builds QEMU from Debian's source package: extended with this folder's files and patch, or stock for comparison.
 #
-#   build.sh            the extended QEMU
-#   build.sh --stock    the same source without our files
+#   build.sh            the extended QEMU, for this machine: emulation (TCG)
+#   build.sh --kvm      the same for an arm64 host with KVM: cross-built, static, KVM alone
+#   build.sh --stock    the same source without our files; also --kvm --stock
 #
-# The last line on stdout is the path of qemu-system-aarch64 (qemu-img is beside it); everything else goes to stderr.
+# The last line on stdout is the path of qemu-system-aarch64 (qemu-img is beside the one for this machine); everything else
+# goes to stderr.
 # Needs the package registry that the machine itself uses, once. As root it installs what is missing for the build.
 #
 # Cache, below ${XDG_CACHE_HOME:-~/.cache}/cpupolicyd/qemu:
 #   <variant>-<key>/    a finished build, named by a hash of all that it is made from; appears whole or not at all
 #   <version>/tree      the source; our files are laid over it, or taken away, file by file and only where they differ,
 #   <version>/build     so that one build tree serves both variants and a change of one file rebuilds that file
+#   <version>/build-kvm the same for --kvm
 #   <version>/pristine  the originals of the files that our patch changes
+#   sysroot-arm64       libraries to link with for --kvm, from Debian's arm64 packages
 
 set -euo pipefail
 
@@ -23,21 +27,24 @@ readonly MESON_MIN=1.5
 # Of each variant; the newest ones. Older builds may still be running somewhere.
 readonly KEEP=5
 
-readonly OPTIONS=(
+readonly CROSS=aarch64-linux-gnu-
+
+readonly COMMON_OPTIONS=(
 	--target-list=aarch64-softmmu
 	--without-default-features
 	--without-default-devices
 	--with-devices-aarch64=cpupolicy
-	--enable-tcg
 	--enable-fdt=system
 	--enable-seccomp
-	--enable-tools
 	--disable-docs
 	--disable-guest-agent
 	--disable-install-blobs
 	--disable-debug-info
 	--python=/usr/bin/python3
 )
+readonly TCG_OPTIONS=(--enable-tcg --enable-tools)
+# Static: it is copied to hosts, and into images, that have none of its libraries.
+readonly KVM_OPTIONS=(--cross-prefix="$CROSS" --enable-kvm --disable-tcg --static --disable-tools)
 
 readonly PACKAGES=(
 	bison
@@ -57,6 +64,9 @@ readonly PACKAGES=(
 	xz-utils
 	zlib1g-dev
 )
+readonly KVM_PACKAGES=(gcc-aarch64-linux-gnu libc6-dev-arm64-cross)
+# Unpacked, not installed: not all of them can be there for two architectures at once.
+readonly SYSROOT_PACKAGES=(libfdt-dev libglib2.0-dev libpcre2-dev libseccomp-dev zlib1g-dev)
 
 glue=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 readonly glue
@@ -64,6 +74,7 @@ readonly glue
 . "$glue/debian-suite.sh"
 readonly proto=$glue/../proto
 readonly cache=${XDG_CACHE_HOME:-$HOME/.cache}/cpupolicyd/qemu
+readonly sysroot=$cache/sysroot-arm64
 
 say()
 {
@@ -85,18 +96,19 @@ codename()
 	printf '%s\n' "${VERSION_CODENAME-}"
 }
 
-# apt-get with lists of its own, so that nothing of the system is touched. suite_apt TYPES SUITE ARGUMENTS...
+# apt-get with lists of its own, so that nothing of the system is touched. suite_apt TYPES SUITE[/ARCHITECTURE] ARGUMENTS...
 suite_apt()
 {
-	local types=$1 suite=$2 state=$cache/apt/$1-$2
+	local types=$1 suite=${2%/*} state=$cache/apt/$1-${2/\//-} architecture=()
 
+	[ "$suite" = "$2" ] || architecture=(-o APT::Architecture="${2#*/}" -o APT::Architectures::="${2#*/}")
 	shift 2
 	mkdir -p "$state/parts" "$state/lists/partial" "$state/archives/partial"
 	debian_source "$types" "$suite" >"$state/parts/debian.sources"
 	apt-get -qq \
 		-o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$state/parts" \
 		-o Dir::State::Lists="$state/lists" -o Dir::Cache="$state" -o Dir::Cache::Archives="$state/archives" \
-		-o APT::Sandbox::User=root "$@" >&2
+		-o APT::Sandbox::User=root "${architecture[@]}" "$@" >&2
 }
 
 install_packages()
@@ -141,6 +153,29 @@ find_meson()
 		mv "$cache/meson.new" "$cache/meson"
 	fi
 	export PYTHONPATH=$cache/meson/usr/lib/python3/dist-packages
+}
+
+# The arm64 libraries that a QEMU for KVM hosts is linked with. Sets what pkg-config needs to find them.
+find_sysroot()
+{
+	local suite deb
+
+	suite=$(codename)/arm64
+	if [ "$(cat "$sysroot/packages" 2>/dev/null)" != "$suite ${SYSROOT_PACKAGES[*]}" ]; then
+		say "fetching arm64 libraries from ${suite%/*}"
+		rm -rf "$sysroot.new"
+		mkdir -p "$sysroot.new/debs"
+		suite_apt deb "$suite" update
+		(cd "$sysroot.new/debs" && suite_apt deb "$suite" download "${SYSROOT_PACKAGES[@]}")
+		for deb in "$sysroot.new"/debs/*.deb; do
+			dpkg -x "$deb" "$sysroot.new"
+		done
+		rm -rf "$sysroot.new/debs" "$sysroot"
+		printf '%s\n' "$suite ${SYSROOT_PACKAGES[*]}" >"$sysroot.new/packages"
+		mv "$sysroot.new" "$sysroot"
+	fi
+	export PKG_CONFIG=pkg-config PKG_CONFIG_SYSROOT_DIR=$sysroot
+	export PKG_CONFIG_LIBDIR=$sysroot/usr/lib/aarch64-linux-gnu/pkgconfig:$sysroot/usr/share/pkgconfig
 }
 
 # ---- source ----
@@ -268,15 +303,16 @@ configure_once()
 {
 	local work=$1
 
-	if [ -e "$work/build/build.ninja" ] && [ "$(cat "$work/options" 2>/dev/null)" = "${OPTIONS[*]}" ]; then
+	if [ -e "$work/$build_dir/build.ninja" ] &&
+		[ "$(cat "$work/$build_dir/options" 2>/dev/null)" = "${options[*]}" ]; then
 		return
 	fi
 	say "configuring"
-	rm -rf "$work/build"
-	mkdir -p "$work/build"
-	(cd "$work/build" && ../tree/configure "${OPTIONS[@]}") >"$work/configure.log" 2>&1 9>&- ||
+	rm -rf "${work:?}/$build_dir"
+	mkdir -p "$work/$build_dir"
+	(cd "$work/$build_dir" && ../tree/configure "${options[@]}") >"$work/configure.log" 2>&1 9>&- ||
 		die "configure failed: $(tail -n 20 "$work/configure.log")"
-	printf '%s\n' "${OPTIONS[*]}" >"$work/options"
+	printf '%s\n' "${options[*]}" >"$work/$build_dir/options"
 }
 
 build()
@@ -286,24 +322,27 @@ build()
 	stage=$(mktemp -d "$work/stage.XXXXXX")
 	mkdir -p "$stage/configs/devices/aarch64-softmmu"
 	cp "$glue/devices.mak" "$stage/configs/devices/aarch64-softmmu/cpupolicy.mak"
-	[ "$variant" = stock ] || stage_overlay "$work" "$stage"
+	case $variant in
+	*stock) ;;
+	*) stage_overlay "$work" "$stage" ;;
+	esac
 	lay_overlay "$work" "$stage"
 	rm -rf "$stage"
 	configure_once "$work"
 	say "compiling ($variant)"
-	with_progress "$work/ninja-$variant.log" \
-		ninja -C "$work/build" -j "$(nproc)" qemu-system-aarch64 qemu-img ||
+	with_progress "$work/ninja-$variant.log" ninja -C "$work/$build_dir" -j "$(nproc)" "${programs[@]}" ||
 		die "the build failed; all of it is in $work/ninja-$variant.log"
 }
 
 publish()
 {
-	local variant=$1 work=$2 out=$3 new
+	local variant=$1 work=$2 out=$3 new program
 
 	new=$(mktemp -d "$cache/new.XXXXXX")
 	chmod 755 "$new"
-	strip --strip-debug -o "$new/qemu-system-aarch64" "$work/build/qemu-system-aarch64"
-	strip --strip-debug -o "$new/qemu-img" "$work/build/qemu-img"
+	for program in "${programs[@]}"; do
+		"${tools}strip" --strip-debug -o "$new/$program" "$work/$build_dir/$program"
+	done
 	mv "$new" "$out"
 	find "$cache" -maxdepth 1 -name "$variant-*" -printf '%T@ %p\n' | sort -rn | tail -n +$((KEEP + 1)) |
 		cut -d ' ' -f 2- | xargs -r rm -rf
@@ -313,25 +352,42 @@ publish()
 key()
 {
 	{
-		printf '%s\n' "$1" "$2" "${OPTIONS[@]}"
+		printf '%s\n' "$1" "$2" "${options[@]}"
 		cat "$glue/devices.mak"
-		[ "$1" = stock ] || (cd "$glue" &&
-			sha256sum hw/*.[ch] hw/meson.build qapi/*.json "patches/$SERIES"/*.patch ../proto/*.[ch])
+		case $1 in
+		*stock) ;;
+		*) (cd "$glue" && sha256sum hw/*.[ch] hw/meson.build qapi/*.json "patches/$SERIES"/*.patch ../proto/*.[ch]) ;;
+		esac
 	} | sha256sum | cut -c 1-16
 }
 
 main()
 {
-	local variant=ext version out
+	local kvm='' variant=ext version out packages=()
+	# What differs between this machine's QEMU and the one for KVM hosts; read by the functions above.
+	local options build_dir programs tools
 
-	case ${1-} in
-	'') ;;
-	--stock) variant=stock ;;
-	*)
-		echo "usage: build.sh [--stock]" >&2
-		exit 2
-		;;
-	esac
+	while [ $# -gt 0 ]; do
+		case $1 in
+		--kvm) kvm=kvm- ;;
+		--stock) variant=stock ;;
+		*)
+			echo "usage: build.sh [--kvm] [--stock]" >&2
+			exit 2
+			;;
+		esac
+		shift
+	done
+	variant=$kvm$variant
+	if [ -n "$kvm" ]; then
+		# Not everything that configure looks for is asked of pkg-config. -B is where meson finds static libraries by.
+		options=("${COMMON_OPTIONS[@]}" "${KVM_OPTIONS[@]}" --extra-cflags="-I$sysroot/usr/include"
+			--cc="${CROSS}gcc -B$sysroot/usr/lib/aarch64-linux-gnu")
+		build_dir=build-kvm programs=(qemu-system-aarch64) tools=$CROSS packages=("${KVM_PACKAGES[@]}")
+	else
+		options=("${COMMON_OPTIONS[@]}" "${TCG_OPTIONS[@]}")
+		build_dir=build programs=(qemu-system-aarch64 qemu-img) tools=''
+	fi
 
 	mkdir -p "$cache"
 	exec 9>"$cache/lock"
@@ -340,8 +396,9 @@ main()
 	if [ -z "$version" ] || ! [ -x "$out/qemu-system-aarch64" ]; then
 		flock -n 9 || { say "waiting for another build" && flock 9; }
 		version=$(cached_version)
-		install_packages
+		install_packages "${packages[@]}"
 		find_meson
+		[ -z "$kvm" ] || find_sysroot
 		if [ -z "$version" ]; then
 			fetch_source
 			version=$(cached_version)
