@@ -20,7 +20,7 @@ demo=(
 )
 check=(
 	"${demo[@]}"
-	bash-completion clang-format git polkitd python3-pytest shellcheck tmux
+	bash-completion ccache clang-format git polkitd python3-pytest python3-pytest-xdist shellcheck tmux
 )
 
 case ${1:-check} in

@@ -158,9 +158,9 @@ static bool lose(struct host_vm *vm, bool gone)
 
 	stop_or_disconnect(vm, gone);
 	if (!gone) {
-		watch_process(vm);
 		host_fleet_settle(host);
-		return false;
+		/* It may have ended since it was seen alive: then nothing is left that could be watched. */
+		return host_session_check_process(vm);
 	}
 	if (vm->visible && host_notice_gate(vm))
 		host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &vm->peer.uid), "VM %s has stopped", vm->name);

@@ -7,6 +7,13 @@
 : "${top:?the caller sets it to the tree that is built}"
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/cpupolicyd
 
+# Where ccache is, what has not changed is not compiled again. A tree's path has the tree's hash in it, so all paths that
+# the compiler is given are relative, and where it runs does not count.
+if [ -z "${CC-}" ] && command -v ccache >/dev/null; then
+	export CC="ccache gcc"
+fi
+export CCACHE_NOHASHDIR=1
+
 # say TEXT...: one line about what happens now
 say() {
 	printf '== %s\n' "$*"
@@ -25,11 +32,13 @@ source_files() {
 	fi | LC_ALL=C sort -z
 }
 
-# prune PATTERN KEEP: removes all but the newest directories of that name
+# prune PATTERN KEEP: removes all but the newest directories of that name, and none that may be in use
 prune() {
-	local dir
-	find "$cache" -maxdepth 1 -type d -name "$1" -printf '%T@ %p\n' | sort -rn |
-		tail -n +"$(($2 + 1))" | cut -d' ' -f2- | while IFS= read -r dir; do rm -rf "$dir"; done
+	local age dir
+	find "$cache" -maxdepth 1 -type d -name "$1" -printf '%T@ %p\n' | sort -rn | tail -n +"$(($2 + 1))" |
+		while read -r age dir; do
+			[ $(($(date +%s) - ${age%.*})) -lt 3600 ] || rm -rf "$dir"
+		done
 }
 
 # one_at_a_time COMMAND...: of two that build the same, the second finds what the first has built
@@ -53,18 +62,31 @@ make_source() {
 	key=$(source_files | (cd "$top" && xargs -0 sha256sum) | sha256sum | cut -c1-16)
 	source=$cache/source-$key
 	if [ ! -e "$source/.complete" ]; then
-		say "preparing the sources (autoreconf)"
 		rm -rf "$source"
 		mkdir "$source"
 		source_files | (cd "$top" && cpio --quiet -0pdm "$source")
-		(cd "$source" && autoreconf -i) >"$source/.log" 2>&1 || {
-			cat "$source/.log"
-			return 1
-		}
+		add_configure || return 1
 		touch "$source/.complete"
 	fi
 	touch "$source"
 	prune 'source-*' 4
+}
+
+# add_configure: what autoreconf makes; that is the same until one of the files that it is made from changes
+add_configure() {
+	local made
+	made=$cache/autoreconf-$(cat "$source/configure.ac" "$source/Makefile.am" | sha256sum | cut -c1-16)
+	if [ ! -e "$made.tar" ]; then
+		say "preparing the sources (autoreconf)"
+		(cd "$source" && touch .before && find . -type f | sort >.list && autoreconf -i) >"$source/.log" 2>&1 || {
+			cat "$source/.log"
+			return 1
+		}
+		(cd "$source" && find . -type f ! -path './autom4te.cache/*' ! -name '.[a-z]*' | sort |
+			comm -13 .list - | tar -cf "$made.new" -T -) && mv "$made.new" "$made.tar"
+	fi
+	# All of the same age: make finds nothing to be out of date.
+	tar -xmf "$made.tar" -C "$source" && tar -tf "$made.tar" | (cd "$source" && xargs touch -r configure)
 }
 
 # build VARIANT CONFIGURE-ARGUMENT...: configures and compiles; sets $build
@@ -80,8 +102,9 @@ make_build() {
 		say "building ($variant), about half a minute"
 		rm -rf "$build"
 		mkdir "$build"
+		ln -s "../${source##*/}" "$build/source"
 		{
-			(cd "$build" && "$source/configure" -q "$@") &&
+			(cd "$build" && source/configure -q "$@") &&
 				make -s -C "$build" -j"$(nproc)" all
 		} >"$build/make.out" 2>&1 || {
 			tail -n 60 "$build/make.out"
