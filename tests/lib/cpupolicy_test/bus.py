@@ -74,12 +74,17 @@ class Bus:
             env[name] = self.address
         return env
 
+    def command(self, argv, text=True, user=None):
+        """Runs a client; `argv` but for its options that say which bus. Its finished process."""
+        which = "--address" if argv[0] == "busctl" else "--bus"
+        return subprocess.run([argv[0], f"{which}={self.address}", *argv[1:]],
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=text,
+                              stdin=subprocess.DEVNULL, timeout=90, check=False, user=user,
+                              extra_groups=[] if user is not None else None)
+
     def busctl(self, *args, check=True, text=True, user=None):
         """Runs busctl; its result where `check` is false, else its standard output."""
-        argv = ["busctl", f"--address={self.address}", *[str(a) for a in args]]
-        result = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=text,
-                                stdin=subprocess.DEVNULL, timeout=90, check=False, user=user,
-                                extra_groups=[] if user is not None else None)
+        result = self.command(["busctl", *[str(a) for a in args]], text, user)
         if not check:
             return result
         if result.returncode:
@@ -96,11 +101,8 @@ class Bus:
     def error_of(self, path, interface, member, *args, user=None):
         """The error of a call that must fail, with its name, which busctl does not print. Arguments
         are dbus-send's ("string:x", "uint32:5")."""
-        argv = ["dbus-send", f"--bus={self.address}", "--print-reply", f"--dest={NAME}", path,
-                f"{interface}.{member}", *args]
-        result = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                stdin=subprocess.DEVNULL, timeout=90, check=False, user=user,
-                                extra_groups=[] if user is not None else None)
+        result = self.command(["dbus-send", "--print-reply", f"--dest={NAME}", path,
+                               f"{interface}.{member}", *args], user=user)
         assert result.returncode != 0, f"{member}{args} succeeded: {result.stdout}"
         match = re.match(r"Error ([\w.]+): (.*)", result.stderr.strip(), re.DOTALL)
         assert match, result.stderr

@@ -49,3 +49,15 @@ def stock_qemu():
 def guest_images():
     value = os.environ.get("CPUPOLICY_GUEST")
     return pathlib.Path(value) if value else _last_line(SOURCE / "tests/guest/build-images.sh")
+
+
+def system_root():
+    """The root file system that system tests boot copies of."""
+    value = os.environ.get("CPUPOLICY_ROOT")
+    return pathlib.Path(value) if value else _last_line(SOURCE / "tests/system/build-root.sh")
+
+
+def debs():
+    """The directory of our Debian packages."""
+    value = os.environ.get("CPUPOLICY_DEBS")
+    return pathlib.Path(value) if value else _last_line(SOURCE / "tests/system/build-debs.sh")

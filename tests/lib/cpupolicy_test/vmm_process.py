@@ -22,12 +22,13 @@ else:
 class VmmProcess:
     """Like wire.Vmm.start() and calls by name; kill() ends it as a crash would."""
 
-    def __init__(self, directory, socket, name, uid=None, **register):
+    def __init__(self, directory, socket, name, uid=None, command=(sys.executable, __file__),
+                 **register):
         read, self._stdin = os.pipe()
         self._stdout, write = os.pipe()
         env = dict(os.environ, PYTHONDONTWRITEBYTECODE="1")
         self.process = Process(
-            [sys.executable, __file__, str(read), str(write), str(-1 if uid is None else uid)],
+            [*command, str(read), str(write), str(-1 if uid is None else uid)],
             pathlib.Path(directory) / f"vmm-{name}.log", pass_fds=(read, write), env=env,
             stdin=subprocess.DEVNULL)
         os.close(read)
