@@ -204,6 +204,9 @@ static void restore_core(struct vm *core, const struct store_vm *record, uint64_
 	core->boot = record->boot;
 	core->desired = record->desired;
 	core->desired_set = record->desired_set;
+	core->millis = record->desired_millis;
+	core->means = record->means;
+	core->realm = record->realm;
 	core->boot_removable = record->boot_removable;
 	core->notify = record->notify;
 	core->epoch = record->epoch;
@@ -279,6 +282,9 @@ static int reshape(struct simulation *s, struct sim_vm *vm, const struct recordi
 		return r == -EINVAL ? fail(s, "not a number of vCPUs that a VM can have") : r;
 	core->desired = old->desired;
 	core->desired_set = old->desired_set;
+	core->millis = old->millis;
+	core->means = old->means;
+	core->realm = old->realm;
 	core->epoch = old->epoch;
 	core->generation = old->generation;
 	core->revision = old->revision;

@@ -73,6 +73,13 @@ static uint64_t peer_start_time(int fd, pid_t pid)
 	return stat.start_time;
 }
 
+uint64_t peer_start_time_of(pid_t pid)
+{
+	struct process_stat stat;
+
+	return read_stat(pid, &stat) < 0 ? 0 : stat.start_time;
+}
+
 static int peer_label(int fd, char **ret)
 {
 	char buffer[LABEL_MAX];

@@ -21,6 +21,8 @@ struct peer {
 
 int peer_from_socket(struct peer *ret, int fd);
 void peer_clear(struct peer *peer);
+/* When that process began, as above. */
+uint64_t peer_start_time_of(pid_t pid);
 /* False only if that very process is known to have ended. */
 bool peer_alive(pid_t pid, uint64_t start_time);
 

@@ -17,6 +17,7 @@
 #include "daemon/bus/bus_link.h"
 #include "daemon/bus/bus_manager.h"
 #include "daemon/bus/bus_notify.h"
+#include "daemon/bus/bus_provider.h"
 #include "daemon/bus/bus_usage.h"
 #include "daemon/bus/bus_vm.h"
 
@@ -29,6 +30,7 @@ struct bus {
 	struct bus_calls *calls;
 	struct bus_usage *usage;
 	struct bus_notify *notify;
+	struct bus_providers *providers;
 	struct bus_manager_context manager;
 	struct bus_vm_context vm;
 };
@@ -51,6 +53,7 @@ static void on_lost(sd_bus *sd, void *userdata)
 {
 	struct bus *bus = userdata;
 
+	bus_providers_lost(bus->providers);
 	bus_calls_lost(bus->calls);
 	bus_usage_lost(bus->usage);
 }
@@ -74,9 +77,12 @@ int bus_new(struct bus **ret, struct loop *loop, struct host *host, const char *
 	if (r >= 0)
 		r = bus_usage_new(&bus->usage, host);
 	if (r >= 0)
+		r = bus_providers_new(&bus->providers, host);
+	if (r >= 0)
 		r = bus_notify_new(&bus->notify, loop, host);
 	if (r >= 0) {
-		bus->manager = (struct bus_manager_context){.host = host, .calls = bus->calls, .usage = bus->usage};
+		bus->manager = (struct bus_manager_context){
+			.host = host, .calls = bus->calls, .usage = bus->usage, .providers = bus->providers};
 		bus->vm = (struct bus_vm_context){.host = host, .calls = bus->calls};
 		r = bus_link_new(&bus->link, loop, address, BUS_NAME, &link_ops, bus, ret_error);
 	}
@@ -86,6 +92,7 @@ int bus_new(struct bus **ret, struct loop *loop, struct host *host, const char *
 	}
 	bus_calls_set_link(bus->calls, bus->link);
 	bus_usage_set_link(bus->usage, bus->link);
+	bus_providers_set_link(bus->providers, bus->link);
 	bus_notify_set_link(bus->notify, bus->link);
 	*ret = bus;
 	return 0;
@@ -100,9 +107,12 @@ struct bus *bus_free(struct bus *bus)
 		bus_calls_set_link(bus->calls, NULL);
 	if (bus->usage)
 		bus_usage_set_link(bus->usage, NULL);
+	if (bus->providers)
+		bus_providers_set_link(bus->providers, NULL);
 	if (bus->notify)
 		bus_notify_set_link(bus->notify, NULL);
 	bus_link_free(bus->link);
+	bus_providers_free(bus->providers);
 	bus_notify_free(bus->notify);
 	bus_calls_free(bus->calls);
 	bus_authority_free(bus->authority);

@@ -115,11 +115,17 @@ int bus_call(struct bus_calls *calls, sd_bus_message *m, const struct bus_reques
 		free(call);
 		return r;
 	}
-	call->message = sd_bus_message_ref(m);
+	call->message = call->request.message = sd_bus_message_ref(m);
 	call->calls = calls;
 	TAILQ_INSERT_TAIL(&calls->list, call, entry);
 	calls->n++;
 	return 1;
+}
+
+void bus_call_resize_millis(struct host *host, const struct bus_request *request, uid_t uid, host_done_fn done,
+			    void *userdata)
+{
+	host_resize_millis(host, request->vm, request->count, uid, done, userdata);
 }
 
 void bus_call_resize(struct host *host, const struct bus_request *request, uid_t uid, host_done_fn done, void *userdata)

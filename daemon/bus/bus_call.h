@@ -29,6 +29,8 @@ struct bus_request {
 	const char *text;       /* in the message */
 	uint32_t count;
 	bool on;
+	void *context;           /* of the interface; outlives the connection */
+	sd_bus_message *message; /* the call; set here */
 };
 
 /* Hands an authorised request over to the host; `done` runs once. */
@@ -38,7 +40,9 @@ typedef void (*bus_call_fn)(struct host *host, const struct bus_request *request
 int bus_call(struct bus_calls *calls, sd_bus_message *m, const struct bus_request *request, bus_call_fn perform,
 	     sd_bus_error *ret_error);
 
-/* The one that two interfaces have. */
+/* Those that two interfaces have. */
+void bus_call_resize_millis(struct host *host, const struct bus_request *request, uid_t uid, host_done_fn done,
+			    void *userdata);
 void bus_call_resize(struct host *host, const struct bus_request *request, uid_t uid, host_done_fn done,
 		     void *userdata);
 

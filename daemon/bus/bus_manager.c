@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "daemon/bus/bus_announce.h"
 #include "daemon/bus/bus_error.h"
 #include "daemon/bus/bus_host.h"
 #include "daemon/bus/bus_job.h"
@@ -61,7 +62,7 @@ static void perform_backup(struct host *host, const struct bus_request *request,
 	host_backup(host, request->text, uid, done, userdata);
 }
 
-static int set_vcpu_count(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
+static int set_count(sd_bus_message *m, void *userdata, bus_call_fn perform, sd_bus_error *ret_error)
 {
 	struct bus_manager_context *context = userdata;
 	struct bus_request request = {.action = BUS_ACTION_RESIZE};
@@ -70,7 +71,38 @@ static int set_vcpu_count(sd_bus_message *m, void *userdata, sd_bus_error *ret_e
 	r = sd_bus_message_read(m, "su", &request.vm, &request.count);
 	if (r < 0)
 		return r;
-	return bus_call(context->calls, m, &request, bus_call_resize, ret_error);
+	return bus_call(context->calls, m, &request, perform, ret_error);
+}
+
+static int set_cpu_millis(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
+{
+	return set_count(m, userdata, bus_call_resize_millis, ret_error);
+}
+
+static int set_vcpu_count(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
+{
+	return set_count(m, userdata, bus_call_resize, ret_error);
+}
+
+static int register_provider(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
+{
+	struct bus_manager_context *context = userdata;
+
+	return bus_provider_register(context->providers, context->calls, m, ret_error);
+}
+
+static int announce(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
+{
+	struct bus_manager_context *context = userdata;
+
+	return bus_announce(context->providers, context->calls, m, ret_error);
+}
+
+static int withdraw(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
+{
+	struct bus_manager_context *context = userdata;
+
+	return bus_withdraw(context->providers, context->calls, m, ret_error);
 }
 
 /* Of a VM alone. */
@@ -362,12 +394,28 @@ static int get_tenants(sd_bus *sd, const char *path, const char *interface, cons
 	return bus_host_append_tenants(reply, context->host);
 }
 
+static int get_providers(sd_bus *sd, const char *path, const char *interface, const char *property,
+			 sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
+{
+	const struct bus_manager_context *context = userdata;
+
+	return bus_provider_append(reply, context->host);
+}
+
 #define CHANGES SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE
 
 static const sd_bus_vtable manager_vtable[] = {
 	SD_BUS_VTABLE_START(0),
 	SD_BUS_METHOD_WITH_ARGS("SetVcpuCount", SD_BUS_ARGS("s", vm, "u", count), SD_BUS_RESULT("o", job),
 				set_vcpu_count, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD_WITH_ARGS("SetCpuMillis", SD_BUS_ARGS("s", vm, "u", millis), SD_BUS_RESULT("o", job),
+				set_cpu_millis, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD_WITH_ARGS("RegisterProvider", SD_BUS_ARGS("s", name, "o", object), SD_BUS_NO_RESULT,
+				register_provider, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD_WITH_ARGS("Announce", SD_BUS_ARGS(BUS_ANNOUNCE_VMS, vms), SD_BUS_NO_RESULT, announce,
+				SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD_WITH_ARGS("Withdraw", SD_BUS_ARGS("as", uuids), SD_BUS_NO_RESULT, withdraw,
+				SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD_WITH_ARGS("ListVirtualMachines", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(ssso)", vms),
 				list_virtual_machines, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD_WITH_ARGS("GetVirtualMachine", SD_BUS_ARGS("s", vm), SD_BUS_RESULT("o", path),
@@ -414,6 +462,7 @@ static const sd_bus_vtable manager_vtable[] = {
 	SD_BUS_PROPERTY("FrozenUid", "u", get_frozen_uid, 0, CHANGES),
 	SD_BUS_PROPERTY("Drained", "b", get_drained, 0, CHANGES),
 	SD_BUS_PROPERTY("DrainedUid", "u", get_drained_uid, 0, CHANGES),
+	SD_BUS_PROPERTY("Providers", "as", get_providers, 0, CHANGES),
 	SD_BUS_PROPERTY("Classes", BUS_HOST_CLASSES, get_classes, 0, SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
 	SD_BUS_PROPERTY("Tenants", BUS_HOST_TENANTS, get_tenants, 0, SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
 	SD_BUS_VTABLE_END,
@@ -468,6 +517,7 @@ static void add_host(struct names *names, const struct host_view *was, const str
 	add(names, was->frozen_uid != is->frozen_uid, "FrozenUid");
 	add(names, was->drained != is->drained, "Drained");
 	add(names, was->drained_uid != is->drained_uid, "DrainedUid");
+	add(names, was->providers != is->providers, "Providers");
 }
 
 int bus_manager_tell(sd_bus *sd, struct host *host, struct bus_manager_seen *seen)

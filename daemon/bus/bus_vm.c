@@ -251,6 +251,12 @@ static uint32_t pid_on_bus(const struct peer *peer)
 	return peer->pid > 0 ? (uint32_t)peer->pid : 0;
 }
 
+/* What is whole is asked for in vCPUs, whoever asked. */
+static uint32_t cpu_millis(const struct vm *vm)
+{
+	return vm->millis % 1000 > 0 ? vm->millis : 0;
+}
+
 GETTER(name, "s", host_vm_name(host_vm))
 GETTER(uuid, "s", host_vm_uuid(host_vm))
 GETTER(state, "s", bus_vm_state(host_vm))
@@ -294,6 +300,14 @@ GETTER(observe, "b", (int)vm->observe)
 GETTER(notifiable, "b", (int)vm->notify)
 GETTER(boot_removable, "b", (int)vm->boot_removable)
 GETTER(denied, "t", vm->denied)
+VIEW_GETTER(announced_class, "s", text(v.announced_class))
+VIEW_GETTER(announced_tenant, "s", text(v.announced_tenant))
+VIEW_GETTER(provider, "s", text(v.provider))
+GETTER(enforcement, "s", host_vm_enforcement(host_vm))
+GETTER(realm, "b", (int)vm->realm)
+GETTER(cpu_millis, "u", cpu_millis(vm))
+GETTER(quota, "u", vm_quota(vm))
+GETTER(quota_state, "s", host_quota_state_name(host_vm_quota_state(host_vm)))
 GETTER(vmm_uid, "u", (uint32_t)host_vm_peer(host_vm)->uid)
 GETTER(vmm_pid, "u", pid_on_bus(host_vm_peer(host_vm)))
 
@@ -331,7 +345,7 @@ GETTER_HEAD(last_job)
 
 /* ---- methods ---- */
 
-static int set_vcpu_count(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
+static int set_count(sd_bus_message *m, void *userdata, bus_call_fn perform, sd_bus_error *ret_error)
 {
 	/* userdata is the VM that find() found; what bus_vm_add() was given is the slot's */
 	const struct bus_vm_context *context =
@@ -342,7 +356,17 @@ static int set_vcpu_count(sd_bus_message *m, void *userdata, sd_bus_error *ret_e
 	r = sd_bus_message_read(m, "u", &request.count);
 	if (r < 0)
 		return r;
-	return bus_call(context->calls, m, &request, bus_call_resize, ret_error);
+	return bus_call(context->calls, m, &request, perform, ret_error);
+}
+
+static int set_vcpu_count(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
+{
+	return set_count(m, userdata, bus_call_resize, ret_error);
+}
+
+static int set_cpu_millis(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
+{
+	return set_count(m, userdata, bus_call_resize_millis, ret_error);
 }
 
 #define CHANGES SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE
@@ -350,6 +374,8 @@ static int set_vcpu_count(sd_bus_message *m, void *userdata, sd_bus_error *ret_e
 static const sd_bus_vtable vm_vtable[] = {
 	SD_BUS_VTABLE_START(0),
 	SD_BUS_METHOD_WITH_ARGS("SetVcpuCount", SD_BUS_ARGS("u", count), SD_BUS_RESULT("o", job), set_vcpu_count,
+				SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD_WITH_ARGS("SetCpuMillis", SD_BUS_ARGS("u", millis), SD_BUS_RESULT("o", job), set_cpu_millis,
 				SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_PROPERTY("Name", "s", get_name, 0, SD_BUS_VTABLE_PROPERTY_CONST),
 	SD_BUS_PROPERTY("Uuid", "s", get_uuid, 0, SD_BUS_VTABLE_PROPERTY_CONST),
@@ -365,6 +391,14 @@ static const sd_bus_vtable vm_vtable[] = {
 	SD_BUS_PROPERTY("AssignedClass", "s", get_assigned_class, 0, CHANGES),
 	SD_BUS_PROPERTY("AssignedTenant", "s", get_assigned_tenant, 0, CHANGES),
 	SD_BUS_PROPERTY("AssignedUid", "u", get_assigned_uid, 0, CHANGES),
+	SD_BUS_PROPERTY("AnnouncedClass", "s", get_announced_class, 0, CHANGES),
+	SD_BUS_PROPERTY("AnnouncedTenant", "s", get_announced_tenant, 0, CHANGES),
+	SD_BUS_PROPERTY("Provider", "s", get_provider, 0, CHANGES),
+	SD_BUS_PROPERTY("Enforcement", "s", get_enforcement, 0, CHANGES),
+	SD_BUS_PROPERTY("Realm", "b", get_realm, 0, CHANGES),
+	SD_BUS_PROPERTY("CpuMillis", "u", get_cpu_millis, 0, CHANGES),
+	SD_BUS_PROPERTY("Quota", "u", get_quota, 0, CHANGES),
+	SD_BUS_PROPERTY("QuotaState", "s", get_quota_state, 0, CHANGES),
 	SD_BUS_PROPERTY("Guaranteed", "u", get_guaranteed, 0, CHANGES),
 	SD_BUS_PROPERTY("Limit", "u", get_limit, 0, CHANGES),
 	SD_BUS_PROPERTY("Priority", "u", get_priority, 0, CHANGES),
@@ -451,8 +485,10 @@ static void look_policy(const struct host_vm *vm, struct bus_vm_seen *ret)
 	const struct vm *core = host_vm_core(vm);
 	const struct host_vm_view v = view(vm);
 
-	ret->class = hash_choice(v.class, v.assigned_class, v.class_by, v.class_rule);
-	ret->tenant = hash_choice(v.tenant, v.assigned_tenant, v.tenant_by, v.tenant_rule);
+	ret->class = mix_text(hash_choice(v.class, v.assigned_class, v.class_by, v.class_rule), v.announced_class);
+	ret->tenant =
+		mix_text(hash_choice(v.tenant, v.assigned_tenant, v.tenant_by, v.tenant_rule), v.announced_tenant);
+	ret->provider = mix_text(HASH_START, v.provider);
 	ret->assigned_uid = (uint32_t)v.assigned_uid;
 	ret->guaranteed = (uint16_t)v.fleet.guaranteed;
 	ret->limit = (uint16_t)v.fleet.limit;
@@ -483,6 +519,10 @@ void bus_vm_look(const struct host_vm *vm, struct bus_vm_seen *ret)
 		.desired_uid = (uint32_t)host_vm_desired_uid(vm),
 		.vmm_uid = (uint32_t)peer->uid,
 		.vmm_pid = pid_on_bus(peer),
+		.millis = cpu_millis(core),
+		.quota = vm_quota(core),
+		.quota_state = (uint8_t)host_vm_quota_state(vm),
+		.means = (uint8_t)core->means,
 		.possible = (uint16_t)core->possible,
 		.desired = (uint16_t)core->desired,
 		.boot = (uint16_t)core->boot,
@@ -491,7 +531,8 @@ void bus_vm_look(const struct host_vm *vm, struct bus_vm_seen *ret)
 		.refused = (uint16_t)core->job.refused,
 		.link = (uint8_t)core->link,
 		.run_state = (uint8_t)core->run_state,
-		.flags = (uint8_t)(core->observe << 0 | core->notify << 1 | core->boot_removable << 2),
+		.flags = (uint8_t)(core->observe << 0 | core->notify << 1 | core->boot_removable << 2 |
+				   core->realm << 4),
 	};
 	look_policy(vm, ret);
 }
@@ -516,8 +557,9 @@ static void add_all(struct names *names, bool differ, const char *const *list, s
 
 static void add_policy(struct names *names, const struct bus_vm_seen *was, const struct bus_vm_seen *is)
 {
-	static const char *const class[] = {"Class", "ClassSource", "ClassRule", "AssignedClass"};
-	static const char *const tenant[] = {"Tenant", "TenantSource", "TenantRule", "AssignedTenant"};
+	static const char *const class[] = {"Class", "ClassSource", "ClassRule", "AssignedClass", "AnnouncedClass"};
+	static const char *const tenant[] = {"Tenant", "TenantSource", "TenantRule", "AssignedTenant",
+					     "AnnouncedTenant"};
 
 	add_all(names, was->class != is->class, class, ARRAY_SIZE(class));
 	add_all(names, was->tenant != is->tenant, tenant, ARRAY_SIZE(tenant));
@@ -538,6 +580,11 @@ static void add_counts(struct names *names, const struct bus_vm_seen *was, const
 	add(names, was->boot != is->boot, "Boot");
 	add(names, was->desired != is->desired, "Desired");
 	add(names, was->desired_uid != is->desired_uid, "DesiredUid");
+	add(names, was->millis != is->millis, "CpuMillis");
+	add(names, was->quota != is->quota, "Quota");
+	add(names, was->quota_state != is->quota_state, "QuotaState");
+	add(names, was->quota_state != is->quota_state || was->means != is->means, "Enforcement");
+	add(names, was->provider != is->provider, "Provider");
 	add(names, was->target != is->target, "Target");
 	add(names, was->reason != is->reason, "TargetReason");
 	add(names, was->allowance != is->allowance, "Allowance");
@@ -565,6 +612,7 @@ static void add_session(struct names *names, const struct bus_vm_seen *was, cons
 	add(names, flags & 1 << 1, "Notifiable");
 	add(names, flags & 1 << 2, "BootRemovable");
 	add(names, flags & 1 << 3, "Waiting");
+	add(names, flags & 1 << 4, "Realm");
 	add(names, was->vmm_uid != is->vmm_uid, "VmmUid");
 	add(names, was->vmm_pid != is->vmm_pid, "VmmPid");
 	add(names, was->job != is->job, "Job");

@@ -29,6 +29,7 @@ struct bus_vm_seen {
 	uint64_t sets;   /* over all vCPUs' flags */
 	uint64_t class;  /* over what is said of its class ... */
 	uint64_t tenant; /* ... and its tenant */
+	uint64_t provider;
 	uint64_t denied;
 	uint64_t job, last_job;
 	int64_t credit, credit_cap;
@@ -37,9 +38,10 @@ struct bus_vm_seen {
 	uint32_t desired_uid, assigned_uid, vmm_uid, vmm_pid;
 	uint16_t possible, desired, boot;
 	uint32_t allowance, entitled;
+	uint32_t millis, quota;
 	uint16_t guaranteed, limit, priority, target;
 	uint16_t pending, settled, refused; /* of the job */
-	uint8_t link, run_state, flags, credit_state, reason;
+	uint8_t link, run_state, flags, credit_state, reason, quota_state, means;
 };
 void bus_vm_look(const struct host_vm *vm, struct bus_vm_seen *ret);
 /* Sends what differs, for the VM and its job, and makes *seen what was sent. */

@@ -56,8 +56,8 @@ static struct finding find(const struct service_class *c)
 		return (struct finding){"plugs.burst", "expected 1 to 1000000"};
 	if (c->cpu_on.per_second > 0 && c->cpu_on.burst < 1)
 		return (struct finding){"cpu_on.burst", "expected at least 1"};
-	if (c->refusal != CLASS_RETRY && c->refusal != CLASS_REVOKE)
-		return (struct finding){"refusal", "expected retry or revoke"};
+	if (c->refusal != CLASS_RETRY && c->refusal != CLASS_REVOKE && c->refusal != CLASS_QUOTA)
+		return (struct finding){"refusal", "expected retry, revoke or quota"};
 	if (c->retry_interval < CLASS_RETRY_MIN)
 		return (struct finding){"retry_interval", "expected at least one second"};
 	if (c->price.guaranteed > CLASS_PRICE_MAX)

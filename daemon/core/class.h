@@ -39,6 +39,8 @@ struct class_plugs {
 enum class_refusal {
 	CLASS_RETRY = 0,  /* ask again each `retry_interval` */
 	CLASS_REVOKE = 1, /* that too, and its next CPU_ON is denied: the grant ends as soon as the vCPU is off */
+	CLASS_QUOTA =
+		2, /* asked again, and the VM's CPU time is held to its target until it gives back; see vm_quota() */
 };
 
 /* In micro-units (1e-6 of whatever the provider bills in) per vCPU-hour. */
@@ -57,6 +59,7 @@ struct service_class {
 	struct class_plugs plugs;
 	struct rate_limit cpu_on; /* CPU_ON calls per second and VM; a limit makes the page ask */
 	enum class_refusal refusal;
+	bool standing_quota;     /* the VM's CPU time is held to its enabled vCPUs, always */
 	uint64_t retry_interval; /* ns, at least CLASS_RETRY_MIN; stands while the VM is paused or without its VMM */
 	bool ask;                /* ask even without a limit: every CPU_ON meets the daemon */
 	bool timeout_allow;      /* an ask that is not answered in time is allowed */

@@ -180,7 +180,7 @@ enum fleet_event_kind {
 	FLEET_CONFIRM, /* epoch, generation */
 	FLEET_STORED,  /* revision, ok, granted */
 	/* asked for by clients, of a VM */
-	FLEET_RESIZE, /* count, job */
+	FLEET_RESIZE, /* count, job, millis */
 	FLEET_ASSIGN, /* assignment */
 	FLEET_IMPORT, /* balance, spent */
 	/* of the host */
@@ -220,7 +220,10 @@ struct fleet_event {
 			const uint8_t *granted;
 			bool ok;
 		};
-		uint64_t job;
+		struct {
+			uint64_t job;
+			uint32_t millis; /* 0: `count` vCPUs; else of CPU time, and `count` is how many that takes */
+		};
 		struct fleet_assignment assignment;
 		struct {
 			int64_t balance;

@@ -112,6 +112,7 @@ static struct fleet_answer on_resize(struct fleet *f, const struct fleet_event *
 	struct fleet_answer answer = {0};
 	struct explain_facts facts;
 	struct explain explained;
+	enum vm_refusal refusal;
 	unsigned effects = 0;
 
 	fleet_facts(f, e->vm, e->count, &facts);
@@ -122,7 +123,9 @@ static struct fleet_answer on_resize(struct fleet *f, const struct fleet_event *
 		return answer;
 	}
 	fleet_meter(f, e->vm);
-	if (vm_resize(e->vm->core, e->count, e->job, f->now, &answer.superseded, &effects) != VM_ACCEPTED) {
+	refusal = e->millis > 0 ? vm_resize_millis(e->vm->core, e->millis, e->job, f->now, &answer.superseded, &effects)
+				: vm_resize(e->vm->core, e->count, e->job, f->now, &answer.superseded, &effects);
+	if (refusal != VM_ACCEPTED) {
 		answer.rule = RULE_STORAGE;
 		return answer;
 	}

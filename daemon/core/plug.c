@@ -33,8 +33,45 @@ struct vm_numbers plug_count(const struct vm *vm)
 		n.wanted += plug_is_wanted(v);
 		n.granted += plug_is_granted(v);
 		n.overdue += (v->flags & VCPU_OVERDUE) != 0;
+		n.stray += (v->flags & (VCPU_ENABLED | VCPU_ONLINE)) == VCPU_ONLINE;
 	}
 	return n;
+}
+
+/* ---- CPU time ---- */
+
+static uint32_t least(uint32_t a, uint32_t b)
+{
+	return a < b ? a : b;
+}
+
+uint32_t plug_quota(const struct vm *vm)
+{
+	/* Grants that are not durable count: the cap is to be there before the page shows them. */
+	const struct vm_numbers *n = &vm->numbers;
+	uint32_t quota = VM_QUOTA_NONE;
+
+	if (vm->link == VM_STOPPED)
+		return VM_QUOTA_NONE;
+	if (vm->millis > 0 && (n->enabled + n->stray) * 1000 > vm->millis)
+		quota = vm->millis;
+	if (vm->observe)
+		return quota;
+	if (vm->class->refusal == CLASS_QUOTA && n->overdue + n->stray > 0)
+		quota = least(quota, vm_target(vm) * 1000);
+	if (vm->class->standing_quota)
+		quota = least(quota, n->enabled * 1000);
+	return quota;
+}
+
+static void set_quota(struct plug *p)
+{
+	uint32_t quota = plug_quota(p->vm);
+
+	if (quota == p->vm->quota)
+		return;
+	p->vm->quota = quota;
+	p->effects |= VM_EFFECT_QUOTA | VM_EFFECT_CHANGED;
 }
 
 /* ---- one vCPU ---- */
@@ -433,6 +470,7 @@ unsigned plug_end(struct plug *p)
 	set_clock(p);
 	judge(p);
 	p->vm->numbers = plug_count(p->vm);
+	set_quota(p);
 	set_reclaim(p);
 	if (p->durable) {
 		p->vm->revision++;

@@ -43,6 +43,8 @@ static inline bool plug_is_granted(const struct vcpu *v)
 uint32_t plug_count_enabled(const struct vm *vm);
 uint32_t plug_count_wanted(const struct vm *vm);
 struct vm_numbers plug_count(const struct vm *vm);
+/* What vm_quota() is, by vm->numbers. */
+uint32_t plug_quota(const struct vm *vm);
 
 /* Overdue in a class that revokes: it may be ejected, but not be powered on again. */
 static inline bool plug_is_revoked(const struct vm *vm, const struct vcpu *v)

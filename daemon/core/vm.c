@@ -32,6 +32,7 @@ int vm_new(struct vm **ret, uint32_t possible, const struct service_class *class
 	vm->possible = possible;
 	vm->allowance = UINT32_MAX;
 	vm->reclaim_at = UINT64_MAX;
+	vm->quota = VM_QUOTA_NONE;
 	vm->link = VM_STOPPED;
 	vm->run_state = CPUPOLICY_RUN_RUNNING;
 	rate_init(&vm->cpu_on, &class->cpu_on, 0);
@@ -99,6 +100,12 @@ static uint32_t one_less(uint32_t desired)
 	return desired > 1 ? desired - 1 : 1;
 }
 
+/* CPU time that takes another number of vCPUs than are desired was asked for by nobody. */
+static uint32_t millis_of(uint32_t millis, uint32_t desired)
+{
+	return vm_millis_count(millis) == desired ? millis : 0;
+}
+
 /* The guest gave back a vCPU that nobody asked for: from now on it wants one less. */
 static void give_up(struct plug *p, uint32_t vcpu)
 {
@@ -106,8 +113,13 @@ static void give_up(struct plug *p, uint32_t vcpu)
 	bool awaited = vm->vcpus[vcpu].flags & VCPU_IN_JOB;
 
 	vm->desired = one_less(vm_target(vm));
-	for (uint32_t i = 0; i < vm->undo_count; i++)
-		vm->undo[i].desired = one_less(vm->undo[i].desired);
+	vm->millis = millis_of(vm->millis, vm->desired);
+	for (uint32_t i = 0; i < vm->undo_count; i++) {
+		struct vm_undo *undo = &vm->undo[i];
+
+		undo->desired = one_less(undo->desired);
+		undo->millis = millis_of(undo->millis, undo->desired);
+	}
 	plug_drop(p, vcpu);
 	if (awaited)
 		plug_set_answer(p, vcpu, VCPU_ANSWER_REFUSED);
@@ -414,14 +426,16 @@ static enum vm_refusal resize_refusal(const struct vm *vm, uint32_t count)
 	return VM_ACCEPTED;
 }
 
-static void set_desired(struct vm *vm, uint32_t count)
+static void set_desired(struct vm *vm, uint32_t count, uint32_t millis)
 {
 	vm->undo[vm->undo_count++] = (struct vm_undo){
 		.revision = vm->revision + 1,
 		.desired = vm->desired,
+		.millis = vm->millis,
 		.desired_set = vm->desired_set,
 	};
 	vm->desired = count;
+	vm->millis = millis;
 	vm->desired_set = true;
 }
 
@@ -438,8 +452,8 @@ static void remind_pending(struct plug *p)
 	}
 }
 
-enum vm_refusal vm_resize(struct vm *vm, uint32_t count, uint64_t id, uint64_t now, struct job *ret_superseded,
-			  unsigned *ret_effects)
+static enum vm_refusal resize(struct vm *vm, uint32_t count, uint32_t millis, uint64_t id, uint64_t now,
+			      struct job *ret_superseded, unsigned *ret_effects)
 {
 	struct plug p = plug_begin(vm, now);
 	enum vm_refusal refusal = resize_refusal(vm, count);
@@ -453,7 +467,7 @@ enum vm_refusal vm_resize(struct vm *vm, uint32_t count, uint64_t id, uint64_t n
 		superseded = vm->last_job;
 	}
 	from = vm->link == VM_STOPPED ? vm_target(vm) : plug_count_enabled(vm);
-	set_desired(vm, count);
+	set_desired(vm, count, millis);
 	/* The guest's time begins when it is shown what is asked of it. */
 	job_start(&vm->job, id, from, count, vm->class->job_timeout, true, now);
 	vm->job_revision = vm->revision + 1;
@@ -465,6 +479,18 @@ enum vm_refusal vm_resize(struct vm *vm, uint32_t count, uint64_t id, uint64_t n
 	*ret_superseded = superseded;
 	*ret_effects = plug_end(&p);
 	return VM_ACCEPTED;
+}
+
+enum vm_refusal vm_resize(struct vm *vm, uint32_t count, uint64_t id, uint64_t now, struct job *ret_superseded,
+			  unsigned *ret_effects)
+{
+	return resize(vm, count, 0, id, now, ret_superseded, ret_effects);
+}
+
+enum vm_refusal vm_resize_millis(struct vm *vm, uint32_t millis, uint64_t id, uint64_t now, struct job *ret_superseded,
+				 unsigned *ret_effects)
+{
+	return resize(vm, vm_millis_count(millis), millis, id, now, ret_superseded, ret_effects);
 }
 
 /* ---- durability ---- */
@@ -514,9 +540,11 @@ static void undo(struct vm *vm, uint64_t revision)
 	if (vm->undo_count > 0) {
 		/* A later request is on its way still; should it fail as well, then back to before both. */
 		vm->undo[0].desired = first.desired;
+		vm->undo[0].millis = first.millis;
 		vm->undo[0].desired_set = first.desired_set;
 	} else {
 		vm->desired = first.desired;
+		vm->millis = first.millis;
 		vm->desired_set = first.desired_set;
 	}
 }
@@ -591,6 +619,7 @@ void vm_restore_grants(struct vm *vm, const uint8_t *enabled, const uint8_t *wan
 	}
 	enable_first(vm);
 	vm->numbers = plug_count(vm);
+	vm->quota = plug_quota(vm);
 }
 
 /* ---- views ---- */

@@ -65,12 +65,14 @@ enum vm_effect {
 	VM_EFFECT_CHANGED = 1 << 2,   /* something that clients see changed */
 	VM_EFFECT_JOB_ENDED = 1 << 3, /* `last_job` is new (also set when a job superseded one: see vm_resize) */
 	VM_EFFECT_DEADLINE = 1 << 4,  /* vm_deadline() changed */
+	VM_EFFECT_QUOTA = 1 << 5,     /* vm_quota() changed */
 };
 
 /* A resize that is not durable yet, and what `desired` goes back to if it cannot be. */
 struct vm_undo {
 	uint64_t revision;
 	uint32_t desired;
+	uint32_t millis;
 	bool desired_set;
 };
 
@@ -80,7 +82,10 @@ struct vm_numbers {
 	uint32_t wanted;
 	uint32_t granted; /* enabled and durable */
 	uint32_t overdue; /* VCPU_OVERDUE */
+	uint32_t stray;   /* online and not enabled */
 };
+
+#define VM_QUOTA_NONE UINT32_MAX
 
 #define VM_UNDO_MAX 8 /* resizes of one VM that may wait for the disk */
 
@@ -88,7 +93,10 @@ struct vm {
 	const struct service_class *class;
 	uint32_t possible;
 	uint32_t boot; /* the boot set is 0 .. boot-1, enabled when the VM started; below it only if boot_removable */
-	uint32_t desired;   /* what was last asked for; not changed by the class, nor by what there is room for */
+	uint32_t desired; /* what was last asked for; not changed by the class, nor by what there is room for */
+	uint32_t
+		millis; /* CPU time that was last asked for, in 1/1000 CPUs: `desired` is that rounded up. 0: vCPUs were */
+	uint32_t quota;     /* see vm_quota() */
 	uint32_t allowance; /* how many there is room for; UINT32_MAX: all */
 	enum vm_link link;
 	enum cpupolicy_run_state run_state;
@@ -197,6 +205,17 @@ enum vm_refusal {
 enum vm_refusal vm_resize(struct vm *vm, uint32_t count, uint64_t id, uint64_t now, struct job *ret_superseded,
 			  unsigned *ret_effects);
 
+/*
+ * The same for CPU time: as many vCPUs as that takes, and a quota as long as the guest has more than that. 0, or more
+ * than the possible vCPUs can use: VM_REFUSED_RANGE. vm_resize() lifts what this asked for.
+ */
+enum vm_refusal vm_resize_millis(struct vm *vm, uint32_t millis, uint64_t id, uint64_t now, struct job *ret_superseded,
+				 unsigned *ret_effects);
+static inline uint32_t vm_millis_count(uint32_t millis)
+{
+	return millis / 1000 + (millis % 1000 > 0);
+}
+
 /* ---- policy ---- */
 
 /* Of another class, or observed or not: limits, verdicts and rates are those from here on. Nothing is granted by it. */
@@ -215,6 +234,19 @@ enum vm_wait {
 };
 enum vm_wait vm_waits(const struct vm *vm);
 
+/*
+ * The CPU time that the VM is to be held to, in 1/1000 CPUs, by whoever can (a provider); VM_QUOTA_NONE: none. The least of
+ *   - what vm_resize_millis() asked for, while the guest has vCPUs that could use more: from the request on, so that a VM
+ *     that shrinks is capped first, and one that grows has its cap before the vCPU;
+ *   - the target, while something is overdue in a class that refuses by quota;
+ *   - the enabled vCPUs, in a class with a standing quota.
+ * The latter two not while the VM is observed; none of a VM that is stopped.
+ */
+static inline uint32_t vm_quota(const struct vm *vm)
+{
+	return vm->quota;
+}
+
 /* ---- durability ---- */
 
 /*
@@ -227,8 +259,8 @@ unsigned vm_stored(struct vm *vm, uint64_t revision, bool ok, const uint8_t *gra
 /* Bit per vCPU: ENABLED, WANTED; (possible + 7) / 8 bytes each. */
 void vm_record_grants(const struct vm *vm, uint8_t *enabled, uint8_t *wanted);
 /*
- * From the store: DISCONNECTED with these grants, durable. Before it, after vm_new(): desired, desired_set, boot,
- * boot_removable, notify, epoch, last_job, and by job_start() the job that was in flight.
+ * From the store: DISCONNECTED with these grants, durable. Before it, after vm_new(): desired, desired_set, millis, boot,
+ * boot_removable, notify, means, realm, epoch, last_job, and by job_start() the job that was in flight.
  */
 void vm_restore_grants(struct vm *vm, const uint8_t *enabled, const uint8_t *wanted);
 

@@ -33,6 +33,12 @@ enum counters_registration {
 };
 const char *counters_registration_name(enum counters_registration outcome); /* "started", "refused-identity", ... */
 
+enum counters_call {
+	COUNTERS_CALL_DONE,
+	COUNTERS_CALL_FAILED,
+	COUNTERS_CALLS,
+};
+
 #define COUNTERS_LATENCIES 15u
 /* Upper bounds of the buckets, ns, ascending; the last one is UINT64_MAX. */
 extern const uint64_t counters_latency_bounds[COUNTERS_LATENCIES];
@@ -49,6 +55,7 @@ struct counters {
 	uint64_t checkpoints; /* rounds of them */
 	uint64_t reloads;
 	uint64_t reload_failures;
+	uint64_t provider_calls[COUNTERS_CALLS];
 };
 
 void counters_latency(struct counters *counters, uint64_t ns, uint32_t n);

@@ -52,6 +52,8 @@ struct host *host_free(struct host *host)
 {
 	if (!host)
 		return NULL;
+	while (host->providers)
+		host_provider_remove(host->providers);
 	for (size_t i = 0; i < host->index.n; i++) {
 		host_vm_close_sessions(host->index.by_uuid[i], "the daemon ends");
 		host_vm_free(host->index.by_uuid[i]);
@@ -62,6 +64,7 @@ struct host *host_free(struct host *host)
 		host->removed = vm->removed_next;
 		host_vm_free(vm);
 	}
+	host_announce_close(host);
 	host_mode_close(host);
 	host_meter_close(host);
 	host_fleet_close(host);
@@ -84,6 +87,8 @@ int host_load(struct host *host, char **ret_error)
 
 	if (r >= 0 && host->recorder)
 		recorder_header(host->recorder, &host->fleet, host->policy, host_policy_cpus(host));
+	if (r >= 0)
+		r = host_announce_load(host, ret_error);
 	if (r >= 0)
 		r = store_load(host->store, load_one, host, ret_error);
 	if (r < 0)

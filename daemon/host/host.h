@@ -121,6 +121,11 @@ enum host_error {
 	HOST_BOOT_VCPU,
 	HOST_NOT_NOTIFIABLE,
 	HOST_MIGRATING,
+	HOST_NO_PROVIDER,  /* nobody can hold the VM's CPU time */
+	HOST_NOT_PROVIDER, /* the caller has not registered as one */
+	HOST_PROVIDER_EXISTS,
+	HOST_NOT_OWNER,      /* another provider announced it */
+	HOST_LIMITS,         /* more than is kept */
 	HOST_VM_RUNNING,     /* forget: it must not have a VMM */
 	HOST_INVALID,        /* an argument that no VM, class or host could take */
 	HOST_INVALID_POLICY, /* reload: the policy is not as it should be; the one in force stays */
@@ -147,6 +152,9 @@ void host_drain(struct host *host, bool on, uid_t uid, host_done_fn fn, void *us
 void host_reload(struct host *host, uid_t uid, host_done_fn fn, void *userdata);
 /* See store_backup(). */
 void host_backup(struct host *host, const char *path, uid_t uid, host_done_fn fn, void *userdata);
+
+/* As host_resize(), for CPU time in 1/1000 CPUs; see vm_resize_millis(). What is not whole needs a provider. */
+void host_resize_millis(struct host *host, const char *vm, uint32_t millis, uid_t uid, host_done_fn fn, void *userdata);
 
 /* What moves with a VM to another host, beside what its VMM carries. */
 struct host_transfer {
@@ -186,6 +194,50 @@ struct host_observer {
 };
 void host_observe(struct host *host, const struct host_observer *observer, void *userdata);
 
+/* ---- providers: agents that act where the VMM protocol cannot, and tell what they know of VMs ---- */
+
+#define HOST_PROVIDERS_MAX     16u
+#define HOST_PROVIDER_NAME_MAX 63u
+#define HOST_ANNOUNCE_MAX      1024u /* VMs in one call */
+
+struct host_provider;
+
+struct host_provider_ops {
+	/* Have the VM's CPU time held to `millis` (VM_QUOTA_NONE: to nothing). 0: host_provider_answer(call, ...) follows, once
+	 * and not before this returns, unless the provider is removed. */
+	int (*hold)(struct host_vm *call, const char *uuid, uint32_t millis, void *link);
+};
+/* `why`: a sentence; NULL: it is done. */
+void host_provider_answer(struct host_vm *call, const char *why);
+
+/* HOST_INVALID, _PROVIDER_EXISTS, _LIMITS, _NO_MEMORY with a sentence in `why`, or HOST_OK. What it announced when it was here
+ * before is its own again. */
+enum host_error host_provider_add(struct host_provider **ret, struct host *host, const char *name, uid_t uid,
+				  const struct host_provider_ops *ops, void *link, char why[static 256]);
+/* It has left. Calls that are not answered never will be; what it announced stays. NULL is accepted. */
+void host_provider_remove(struct host_provider *provider);
+const char *host_provider_name(const struct host_provider *provider);
+/* In the order of their coming; NULL: first / no more. */
+const struct host_provider *host_provider_next(const struct host *host, const struct host_provider *after);
+
+/* What is known of a VM by a provider; also of one that is not on record (yet). */
+struct host_announcement {
+	struct store_announcement said; /* durable */
+	pid_t pid;                      /* of the VM's process, as long as the daemon lives; 0: not said */
+	uint64_t start_time;
+};
+/* NULL: nobody said anything. Valid until the loop goes on. */
+const struct host_announcement *host_announcement_find(const struct host *host,
+						       const uint8_t uuid[CPUPOLICY_UUID_SIZE]);
+/*
+ * Each replaces what was said of that VM; or is withdrawn (then only the UUIDs mean something). All of them, or none:
+ * HOST_NOT_OWNER if another provider that is here announced one, HOST_LIMITS. First on disk, then in force, then
+ * answered. The list and what it points to is taken over, whatever comes of it.
+ */
+void host_announce(struct host_provider *provider, struct host_announcement *list, size_t n, bool withdraw, uid_t uid,
+		   host_done_fn fn, void *userdata);
+void host_announcements_free(struct host_announcement *list, size_t n);
+
 /* ---- reading ---- */
 
 struct host_vm *host_find(struct host *host, const char *name_or_uuid);    /* NULL: none */
@@ -213,9 +265,12 @@ struct host_vm_view {
 	uint32_t tenant_rule;
 	const char *assigned_class; /* by an operator; NULL: not */
 	const char *assigned_tenant;
-	uid_t assigned_uid;  /* who did; (uid_t)-1: nobody */
-	bool class_unknown;  /* the policy has no class of the assigned name */
-	bool tenant_unknown; /* the same */
+	uid_t assigned_uid;          /* who did; (uid_t)-1: nobody */
+	const char *announced_class; /* by a provider; NULL: not */
+	const char *announced_tenant;
+	const char *provider; /* who announced the VM; NULL: nobody */
+	bool class_unknown;   /* the policy has no class of the assigned name */
+	bool tenant_unknown;  /* the same */
 	/* used in this life of the daemon: vCPU-ns */
 	uint64_t guaranteed_ns;
 	uint64_t burst_ns;
@@ -233,6 +288,17 @@ struct host_identity {
  * registration gives no name, and the uid does not count. */
 void host_identify(const struct host *host, const char *vm, const char *name, uid_t uid, struct host_identity *ret);
 
+/* How it is with the quota that vm_quota() says. */
+enum host_quota_state {
+	HOST_QUOTA_IDLE,  /* there is to be none, and none is held */
+	HOST_QUOTA_ASKED, /* a provider is to hold it, or to lift it, and has not said that it does */
+	HOST_QUOTA_HELD,
+	HOST_QUOTA_UNAVAILABLE, /* nobody can hold it now */
+};
+enum host_quota_state host_vm_quota_state(const struct host_vm *vm);
+const char *host_quota_state_name(enum host_quota_state state); /* "none", "asked", "held", "unavailable" */
+const char *host_vm_enforcement(const struct host_vm *vm);      /* "psci", "hotplug", "quota", "none" */
+
 struct host_view {
 	uint32_t capacity; /* vCPUs; FLEET_UNLIMITED */
 	uint32_t cpus;     /* of the host, for VMs; 0: not known */
@@ -243,6 +309,7 @@ struct host_view {
 	uid_t frozen_uid; /* who said so last; (uid_t)-1: nobody */
 	uid_t drained_uid;
 	uint32_t tenants;
+	uint32_t providers; /* counts changes of the list */
 };
 void host_view(const struct host *host, struct host_view *ret);
 

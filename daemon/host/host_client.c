@@ -107,15 +107,13 @@ static void carry_out(struct host_vm *vm, struct host_request *request, uint64_t
 	host_request_wait(vm, request, effects);
 }
 
-void host_resize(struct host *host, const char *vm_name, uint32_t count, uid_t uid, host_done_fn fn, void *userdata)
+static void resize(struct host *host, struct host_vm *vm, uint32_t count, uint32_t millis, uid_t uid, host_done_fn fn,
+		   void *userdata)
 {
-	struct host_vm *vm = host_client_find(host, vm_name, fn, userdata);
 	uint64_t id = host->next_job;
 	struct host_request *request;
 	struct fleet_answer answer;
 
-	if (!vm)
-		return;
 	if (vm->incoming) {
 		host_client_refuse_rule(host, vm->name, &migrating, fn, userdata);
 		return;
@@ -123,7 +121,8 @@ void host_resize(struct host *host, const char *vm_name, uint32_t count, uid_t u
 	request = host_request_new(&resize_ops, uid, fn, userdata);
 	if (!request)
 		return;
-	answer = host_fleet_apply(host, HOST_EVENT(.kind = FLEET_RESIZE, .vm = &vm->member, .count = count, .job = id));
+	answer = host_fleet_apply(
+		host, HOST_EVENT(.kind = FLEET_RESIZE, .vm = &vm->member, .count = count, .job = id, .millis = millis));
 	if (answer.rule == RULE_NONE) {
 		host->next_job++;
 		carry_out(vm, request, id, &answer);
@@ -132,6 +131,32 @@ void host_resize(struct host *host, const char *vm_name, uint32_t count, uid_t u
 		host_client_refuse_rule(host, vm->name, &answer, fn, userdata);
 	}
 	host_fleet_settle(host);
+}
+
+void host_resize(struct host *host, const char *vm_name, uint32_t count, uid_t uid, host_done_fn fn, void *userdata)
+{
+	struct host_vm *vm = host_client_find(host, vm_name, fn, userdata);
+
+	if (vm)
+		resize(host, vm, count, 0, uid, fn, userdata);
+}
+
+void host_resize_millis(struct host *host, const char *vm_name, uint32_t millis, uid_t uid, host_done_fn fn,
+			void *userdata)
+{
+	struct host_vm *vm = host_client_find(host, vm_name, fn, userdata);
+
+	if (!vm)
+		return;
+	if (millis % 1000 > 0 && !host_provider_of(vm)) {
+		host_client_refuse(
+			fn, userdata, HOST_NO_PROVIDER,
+			"no provider that can hold the CPU time of VM %s is here: without one it can have whole "
+			"vCPUs only, not %u/1000 CPUs",
+			vm->name, millis);
+		return;
+	}
+	resize(host, vm, vm_millis_count(millis), millis, uid, fn, userdata);
 }
 
 enum host_error host_explain(struct host *host, const char *vm_name, uint32_t count, struct explain *ret)

@@ -74,6 +74,8 @@ void host_effect_apply(struct host_vm *vm, unsigned effects)
 		host_effect_job_ended(vm, &vm->core->last_job);
 	if (vm->job != vm->core->job.id)
 		host_index_set_job(&vm->host->index, vm, vm->core->job.id);
+	if (effects & VM_EFFECT_QUOTA)
+		host_quota_follow(vm);
 	if (effects & (VM_EFFECT_CHANGED | FLEET_EFFECT_POLICY))
 		host_notice_changed(vm);
 	if (effects != 0)

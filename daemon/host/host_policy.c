@@ -12,6 +12,14 @@
 
 /* ---- of one VM ---- */
 
+void host_policy_announced_subject(const struct host *host, struct policy_subject *subject)
+{
+	const struct host_announcement *announced = host_announcement_find(host, subject->uuid);
+
+	subject->announced_class = announced ? announced->said.class : NULL;
+	subject->announced_tenant = announced ? announced->said.tenant : NULL;
+}
+
 struct policy_subject host_policy_subject(const struct host_vm *vm, uid_t uid)
 {
 	struct policy_subject subject = {
@@ -23,6 +31,7 @@ struct policy_subject host_policy_subject(const struct host_vm *vm, uid_t uid)
 
 	for (size_t i = 0; i < sizeof(subject.uuid); i++)
 		subject.uuid[i] = vm->uuid[i];
+	host_policy_announced_subject(vm->host, &subject);
 	return subject;
 }
 
@@ -84,6 +93,7 @@ void host_identify(const struct host *host, const char *vm, const char *name, ui
 		uint32_t n;
 		struct policy_decision decision;
 
+		host_policy_announced_subject(host, &subject);
 		if (found)
 			subject = host_policy_subject(found, uid);
 		subject.name = name;
@@ -105,6 +115,26 @@ static void log_unknown(const struct host_vm *vm)
 		host_notice_log(vm, HOST_LINE(.level = LOG_WARNING),
 				"VM %s was assigned to tenant %s, which the policy does not have", vm->name,
 				vm->assigned.tenant);
+	if (vm->decision.announced_class_unknown || vm->decision.announced_tenant_unknown)
+		host_notice_log(vm, HOST_LINE(.level = LOG_WARNING),
+				"VM %s was announced with a %s that the policy does not have", vm->name,
+				vm->decision.announced_class_unknown ? "class" : "tenant");
+}
+
+void host_policy_announced(struct host_vm *vm)
+{
+	struct fleet_answer answer = host_policy_apply(vm, vm->peer.uid);
+	char why[EXPLAIN_TEXT_SIZE];
+
+	log_unknown(vm);
+	if (answer.rule == RULE_NONE)
+		return;
+	answer.line.rule = answer.rule;
+	answer.line.outcome = EXPLAIN_REFUSES;
+	explain_text(why, sizeof(why), vm->name, &answer.line);
+	host_notice_log(vm, HOST_LINE(.level = LOG_WARNING, .rule = rule_name(answer.rule)),
+			"VM %s does not get the class and tenant that were announced, until the next reload: %s",
+			vm->name, why);
 }
 
 /* ---- of the host ---- */

@@ -18,6 +18,9 @@
  *   host_restore.c       VMs of the records that the last daemon left
  *   host_request.c       clients' requests that wait for a record
  *   host_client.c        what clients ask for: resize, forget
+ *   host_provider.c      providers: who is here, what they are to do
+ *   host_quota.c         a VM's CPU time: what a provider is asked to hold, and what it holds
+ *   host_announce.c      what providers say of VMs
  *   host_assign.c        the same: class and tenant, credit, what moves to another host
  *   host_mode.c          the same: freeze, drain
  *   host_policy.c        the policy and the capacity in force, and what they say of each VM
@@ -62,6 +65,35 @@ struct host_vm *host_index_after_uuid(const struct host_index *index, const uint
 struct host_vm *host_index_job(const struct host_index *index, uint64_t id);
 /* The VM's job in flight is now `id` (0: none). */
 void host_index_set_job(struct host_index *index, struct host_vm *vm, uint64_t id);
+
+/* ---- providers ---- */
+
+struct host_provider {
+	struct host_provider *next;
+	struct host *host;
+	char *name;
+	const struct host_provider_ops *ops;
+	void *link;
+	struct host_vm *queue, **queue_end; /* by quota.next: who waits for a call */
+	unsigned in_flight;
+};
+
+/* A VM's quota, with its provider. */
+struct host_quota {
+	struct host_provider *provider; /* in whose queue it is, or who has its call */
+	struct host_vm *next;           /* there */
+	struct loop_timer *timer;       /* the next attempt; made by the first failure */
+	uint64_t delay;                 /* before it; 0: the last call succeeded */
+	uint32_t confirmed;             /* what the provider holds it to, VM_QUOTA_NONE ... */
+	bool unknown;    /* ... or nobody knows: a call failed, it was another daemon's, or it may have forgotten */
+	uint32_t asking; /* of the call in flight, or of the one that failed */
+	bool queued;
+	bool in_flight;
+	bool waits; /* for the timer */
+	bool stale; /* the call in flight is of another VMM */
+	uint32_t told_quota;
+	enum host_quota_state told;
+};
 
 /* ---- the host ---- */
 
@@ -113,6 +145,11 @@ struct host {
 	struct host_vm *noticed; /* VMs that have something to tell at the end of the turn */
 	struct host_vm *removed; /* VMs that are gone but for a write in flight, or for somebody who holds them */
 	struct host_view told;   /* what observers know of the host */
+	struct host_provider *providers;
+	uint32_t provider_changes;
+	struct host_announcement **announcements; /* in order of UUID */
+	size_t n_announcements, announcements_room;
+	size_t announcing; /* in lists that are being written */
 	struct peerlog peerlog;
 	struct log_gate storage_gate;
 };
@@ -226,6 +263,7 @@ struct host_vm {
 	struct host_request *requests; /* oldest first */
 	host_done_fn forget_fn;        /* while it is `forgetting` */
 	void *forget_data;
+	struct host_quota quota;
 	struct loop_io *watch; /* of the VMM's process while it is disconnected */
 	int pidfd;
 	uint64_t job;                /* as indexed */
@@ -384,6 +422,33 @@ struct host_vm *host_client_find(struct host *host, const char *name_or_uuid, ho
 int host_assigned_copy(struct host_assigned *ret, const char *class, const char *tenant, uid_t uid); /* -ENOMEM */
 void host_assigned_clear(struct host_assigned *assigned);
 
+/* ---- host_provider.c ---- */
+
+/* Who can hold the VM's CPU time, if anybody. */
+struct host_provider *host_provider_of(const struct host_vm *vm);
+/* Is a provider of that name here? */
+struct host_provider *host_provider_named(const struct host *host, const char *name);
+void host_provider_enqueue(struct host_provider *provider, struct host_vm *vm);
+void host_provider_dequeue(struct host_vm *vm);
+
+/* ---- host_quota.c ---- */
+
+/* The quota, its provider or the announcement may be others: sees to it that the one is asked for the other. */
+void host_quota_follow(struct host_vm *vm);
+/* What the provider holds it to is not known (any more). */
+void host_quota_doubt(struct host_vm *vm);
+/* A VMM took the VM: its first one (`starts`), or the one that is there, or another. */
+void host_quota_session(struct host_vm *vm, bool starts, bool same_process);
+/* NULL: it is done. */
+void host_quota_answered(struct host_vm *vm, const char *why);
+/* The VM goes, or the host does. */
+void host_quota_drop(struct host_vm *vm);
+
+/* ---- host_announce.c ---- */
+
+int host_announce_load(struct host *host, char **ret_error);
+void host_announce_close(struct host *host);
+
 /* ---- host_mode.c ---- */
 
 /* As the store says: before any VM is there. */
@@ -399,6 +464,10 @@ uint32_t host_policy_cpus(const struct host *host); /* 0: not known */
  * refuses it, the class and tenant are what they were. */
 struct fleet_answer host_policy_apply(struct host_vm *vm, uid_t uid);
 bool host_policy_differs(const struct host_vm *vm, uid_t uid); /* would that change anything? */
+/* What is announced of the one whose UUID it has. */
+void host_policy_announced_subject(const struct host *host, struct policy_subject *subject);
+/* What is announced of it is new. What a rule refuses, the next reload or thaw sees to. */
+void host_policy_announced(struct host_vm *vm);
 /* The policy given at start, and the capacity it gives. */
 int host_policy_open(struct host *host);
 /* Changes that could not be made while the host was frozen. */

@@ -129,15 +129,28 @@ static int find_or_make(struct host_vm **ret, struct host *host, struct host_vm 
 	return 0;
 }
 
-/* Whether there is room for what its class guarantees, and new VMs are welcome. */
-static bool admit(struct host_vm *vm, const struct vm_registration *registration, struct refusal *ret_refusal)
+/* What it boots with, if no operator asked for a count: as announced, else as its VMM proposes. */
+static struct vm_registration as_announced(const struct host_vm *vm, const struct vm_registration *registration)
 {
+	const struct host_announcement *a = host_announcement_find(vm->host, vm->uuid);
+	uint32_t possible = vm->core->possible;
+	struct vm_registration r = *registration;
+
+	if (a && a->said.desired > 0)
+		r.boot = a->said.desired < possible ? a->said.desired : possible;
+	return r;
+}
+
+/* Whether there is room for what its class guarantees, and new VMs are welcome. */
+static bool admit(struct host_vm *vm, const struct vm_registration *proposed, struct refusal *ret_refusal)
+{
+	const struct vm_registration registration = as_announced(vm, proposed);
 	struct host *host = vm->host;
 	struct fleet_answer answer;
 	char why[EXPLAIN_TEXT_SIZE];
 
 	answer = host_fleet_apply(host,
-				  HOST_EVENT(.kind = FLEET_START, .vm = &vm->member, .registration = registration));
+				  HOST_EVENT(.kind = FLEET_START, .vm = &vm->member, .registration = &registration));
 	if (answer.rule == RULE_NONE && !answer.would_refuse)
 		return true;
 	explain_text(why, sizeof(why), vm->name, &answer.line);
@@ -268,6 +281,7 @@ static const struct service_class *class_of(const struct host *host, const struc
 		subject.class = vm->assigned.class;
 		subject.tenant = vm->assigned.tenant;
 	}
+	host_policy_announced_subject(host, &subject);
 	policy_assign(host->policy, &subject, &decision);
 	return decision.assignment.class;
 }

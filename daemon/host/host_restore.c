@@ -18,6 +18,9 @@ static void restore_core(struct vm *core, const struct store_vm *record, uint64_
 	core->boot = record->boot;
 	core->desired = record->desired;
 	core->desired_set = record->desired_set;
+	core->millis = record->desired_millis;
+	core->means = record->means;
+	core->realm = record->realm;
 	core->boot_removable = record->boot_removable;
 	core->notify = record->notify;
 	core->epoch = record->epoch;
@@ -118,6 +121,7 @@ static int restore(struct host_vm *vm, struct store_vm *record)
 	vm->peer = (struct peer){.uid = record->uid, .pid = record->pid, .start_time = record->start_time};
 	vm->desired_uid = record->desired_uid;
 	vm->visible = true;
+	vm->quota.unknown = !record->stopped;
 	restore_core(vm->core, record, now);
 	restore_time(record, now);
 	r = restore_class(vm, record, alive);

@@ -240,6 +240,9 @@ void host_session_make_live(struct host_vm *vm, struct host_session *s)
 /* The event of its registration is applied. The page stays silent until the session's epoch is durable. */
 void host_session_begin(struct host_vm *vm, struct host_session *s)
 {
+	/* s->peer is the one before, see host_session_make_live(). */
+	bool same_process = s->peer.pid == vm->peer.pid && s->peer.start_time == vm->peer.start_time;
+
 	host_effect_apply(vm, host_fleet_take(vm) | HOST_EFFECT_RECORDED);
 	host_notice_changed(vm);
 	/* Its owner may be another one. What refuses the class that follows from that does not refuse who comes back. */
@@ -248,6 +251,7 @@ void host_session_begin(struct host_vm *vm, struct host_session *s)
 		host_effect_apply(vm, host_fleet_take(vm) | HOST_EFFECT_RECORDED);
 	}
 	s->awaits = host_record_touch(vm, true);
+	host_quota_session(vm, s->starts, same_process);
 	host_fleet_settle(vm->host);
 }
 

@@ -91,6 +91,7 @@ void host_vm_view(const struct host_vm *vm, struct host_vm_view *ret)
 	const struct host *host = vm->host;
 	const struct fleet_vm *member = &vm->member;
 	const struct policy_decision *decision = &vm->decision;
+	const struct host_announcement *announced = host_announcement_find(host, vm->uuid);
 	uint64_t now = host_now(host);
 	struct host_vm_view view = {
 		.class = member->class->name,
@@ -102,6 +103,9 @@ void host_vm_view(const struct host_vm *vm, struct host_vm_view *ret)
 		.assigned_class = vm->assigned.class,
 		.assigned_tenant = vm->assigned.tenant,
 		.assigned_uid = vm->assigned.uid,
+		.announced_class = announced ? announced->said.class : NULL,
+		.announced_tenant = announced ? announced->said.tenant : NULL,
+		.provider = announced ? announced->said.provider : NULL,
 		.class_unknown = decision->class_unknown,
 		.tenant_unknown = decision->tenant_unknown,
 	};
@@ -126,6 +130,7 @@ void host_view(const struct host *host, struct host_view *ret)
 	ret->frozen_uid = host->modes.frozen_uid;
 	ret->drained_uid = host->modes.drained_uid;
 	ret->tenants = host->fleet.n_tenants;
+	ret->providers = host->provider_changes;
 }
 
 void host_tenant_view(const struct host *host, uint32_t tenant, struct host_tenant_view *ret)

@@ -13,6 +13,7 @@ struct host_vm *host_vm_free(struct host_vm *vm)
 	if (!vm)
 		return NULL;
 	host_session_unwatch(vm);
+	host_quota_drop(vm);
 	while (vm->requests) {
 		struct host_request *request = vm->requests;
 
@@ -58,6 +59,7 @@ int host_vm_new(struct host_vm **ret, struct host *host, const uint8_t uuid[CPUP
 	vm->peer.uid = uid;
 	vm->desired_uid = (uint32_t)-1;
 	vm->record.retry_at = UINT64_MAX;
+	vm->quota.confirmed = vm->quota.told_quota = VM_QUOTA_NONE;
 	memcpy(vm->uuid, uuid, sizeof(vm->uuid));
 	memcpy(vm->member.uuid, uuid, sizeof(vm->member.uuid));
 	uuid_format(vm->uuid_text, uuid);
@@ -118,6 +120,9 @@ static int new_core(struct vm **ret, const struct vm *old, uint32_t possible)
 		return r;
 	core->desired = old->desired;
 	core->desired_set = old->desired_set;
+	core->millis = old->millis;
+	core->means = old->means;
+	core->realm = old->realm;
 	core->epoch = old->epoch;
 	core->generation = old->generation;
 	core->revision = old->revision;
@@ -237,6 +242,7 @@ void host_vm_remove(struct host_vm *vm, const char *why)
 		host_meter_written(vm, false);
 	host_notice_drop(vm);
 	host_session_unwatch(vm);
+	host_quota_drop(vm);
 	if (!vm->record.out_of_memory)
 		loop_timer_set(vm->record.timer, UINT64_MAX);
 	if (recorded && !vm->forgetting)

@@ -172,12 +172,25 @@ int json_read_word(struct json_reader *reader, const struct json_row *row, json_
 {
 	const char *word = json_string_value(value);
 
-	for (unsigned i = 0; word && i < ARRAY_SIZE(row->words); i++)
+	for (unsigned i = 0; word && i < 2; i++)
 		if (strcmp(word, row->words[i]) == 0) {
 			*(bool *)to = i;
 			return 0;
 		}
 	return json_table_expected(reader, value, "\"%s\" or \"%s\"", row->words[0], row->words[1]);
+}
+
+int json_read_choice(struct json_reader *reader, const struct json_row *row, json_t *value, void *to)
+{
+	const char *word = json_string_value(value);
+
+	for (unsigned i = 0; word && i < ARRAY_SIZE(row->words); i++)
+		if (strcmp(word, row->words[i]) == 0) {
+			*(unsigned *)to = i;
+			return 0;
+		}
+	return json_table_expected(reader, value, "\"%s\", \"%s\" or \"%s\"", row->words[0], row->words[1],
+				   row->words[2]);
 }
 
 /* What stands in the text: jansson has made a double of it, which is not exact. */

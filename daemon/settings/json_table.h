@@ -34,7 +34,7 @@ struct json_row {
 	size_t offset;
 	uint64_t min, max;                      /* of a number */
 	uint64_t unit;                          /* what one of the file's is in memory; 0: 1 */
-	const char *words[2];                   /* that stand for false and true */
+	const char *words[3];                   /* two stand for false and true; three are numbered */
 	const char *(*check)(const char *text); /* of a text: what was expected, or NULL if it is that */
 	const struct json_row *rows;            /* of an object; ends with a NULL key */
 	bool required;
@@ -74,6 +74,8 @@ int json_read_i64(struct json_reader *reader, const struct json_row *row, json_t
 int json_read_bool(struct json_reader *reader, const struct json_row *row, json_t *value, void *to);
 /* A bool of two words. */
 int json_read_word(struct json_reader *reader, const struct json_row *row, json_t *value, void *to);
+/* Of three words, as an unsigned: 0, 1 or 2. */
+int json_read_choice(struct json_reader *reader, const struct json_row *row, json_t *value, void *to);
 /* A char *: what is there is freed. */
 int json_read_text(struct json_reader *reader, const struct json_row *row, json_t *value, void *to);
 int json_read_object(struct json_reader *reader, const struct json_row *row, json_t *value, void *to);

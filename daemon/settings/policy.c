@@ -261,6 +261,8 @@ const char *policy_by_name(enum policy_by by)
 		return "rule";
 	case POLICY_BY_ASSIGNMENT:
 		return "assignment";
+	case POLICY_BY_ANNOUNCEMENT:
+		return "announcement";
 	default:
 		return "default";
 	}
@@ -278,17 +280,40 @@ static bool matches(const struct policy_rule *rule, const struct policy_subject 
 	return !rule->name || fnmatch(rule->name, subject->name, 0) == 0;
 }
 
+/* By name, if somebody said one and the policy has it. */
+static bool take_tenant(const struct policy *policy, const char *name, enum policy_by by, bool *ret_unknown,
+			struct policy_decision *decision)
+{
+	uint32_t tenant = name ? policy_tenant(policy, name) : FLEET_NO_TENANT;
+
+	*ret_unknown = name && tenant == FLEET_NO_TENANT;
+	if (tenant == FLEET_NO_TENANT)
+		return false;
+	decision->assignment.tenant = tenant;
+	decision->tenant_by = by;
+	return true;
+}
+
+static bool take_class(const struct policy *policy, const char *name, enum policy_by by, bool *ret_unknown,
+		       struct policy_decision *decision)
+{
+	const struct service_class *class = name ? policy_class(policy, name) : NULL;
+
+	*ret_unknown = name && !class;
+	if (!class)
+		return false;
+	decision->assignment.class = class;
+	decision->class_by = by;
+	return true;
+}
+
 static void decide_tenant(const struct policy *policy, const struct policy_subject *subject,
 			  struct policy_decision *decision)
 {
-	if (subject->tenant) {
-		decision->assignment.tenant = policy_tenant(policy, subject->tenant);
-		decision->tenant_unknown = decision->assignment.tenant == FLEET_NO_TENANT;
-		if (!decision->tenant_unknown) {
-			decision->tenant_by = POLICY_BY_ASSIGNMENT;
-			return;
-		}
-	}
+	if (take_tenant(policy, subject->tenant, POLICY_BY_ASSIGNMENT, &decision->tenant_unknown, decision) ||
+	    take_tenant(policy, subject->announced_tenant, POLICY_BY_ANNOUNCEMENT, &decision->announced_tenant_unknown,
+			decision))
+		return;
 	for (size_t i = 0; i < policy->n_rules; i++) {
 		const struct policy_rule *rule = &policy->rules[i];
 
@@ -304,14 +329,10 @@ static void decide_tenant(const struct policy *policy, const struct policy_subje
 static void decide_class(const struct policy *policy, const struct policy_subject *subject,
 			 struct policy_decision *decision)
 {
-	if (subject->class) {
-		decision->assignment.class = policy_class(policy, subject->class);
-		decision->class_unknown = !decision->assignment.class;
-		if (!decision->class_unknown) {
-			decision->class_by = POLICY_BY_ASSIGNMENT;
-			return;
-		}
-	}
+	if (take_class(policy, subject->class, POLICY_BY_ASSIGNMENT, &decision->class_unknown, decision) ||
+	    take_class(policy, subject->announced_class, POLICY_BY_ANNOUNCEMENT, &decision->announced_class_unknown,
+		       decision))
+		return;
 	for (size_t i = 0; i < policy->n_rules; i++) {
 		const struct policy_rule *rule = &policy->rules[i];
 

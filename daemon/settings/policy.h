@@ -70,17 +70,20 @@ uint32_t policy_capacity_vcpus(const struct policy *policy, uint32_t cpus);
 struct policy_subject {
 	const char *name;
 	uint8_t uuid[CPUPOLICY_UUID_SIZE];
-	const char *class;  /* assigned by an operator; NULL: not */
-	const char *tenant; /* the same */
-	uid_t uid;          /* of the VMM */
+	const char *class;           /* assigned by an operator; NULL: not */
+	const char *tenant;          /* the same */
+	const char *announced_class; /* by a provider; NULL: not */
+	const char *announced_tenant;
+	uid_t uid; /* of the VMM */
 };
 
 enum policy_by {
 	POLICY_BY_DEFAULT,
 	POLICY_BY_RULE,
 	POLICY_BY_ASSIGNMENT,
+	POLICY_BY_ANNOUNCEMENT,
 };
-const char *policy_by_name(enum policy_by by); /* "default", "rule", "assignment" */
+const char *policy_by_name(enum policy_by by); /* "default", "rule", "assignment", "announcement" */
 
 struct policy_decision {
 	struct fleet_assignment assignment; /* valid as long as the policy */
@@ -90,9 +93,11 @@ struct policy_decision {
 	uint32_t tenant_rule;
 	bool class_unknown; /* the assigned one is not in this policy: decided as if there were no assignment */
 	bool tenant_unknown;
+	bool announced_class_unknown; /* the same of what is announced; not looked at where an assignment decides */
+	bool announced_tenant_unknown;
 };
 
-/* The tenant first: as assigned, or by the first rule that matches and names one. Then the class in the same way, where
+/* The tenant first: as assigned, else as announced, else by the first rule that matches and names one. Then the class in the same way, where
  * rules may match the tenant; else the default. Linear in the number of rules. */
 void policy_assign(const struct policy *policy, const struct policy_subject *subject, struct policy_decision *ret);
 

@@ -157,11 +157,12 @@ static int read_cpu_on(struct json_reader *reader, const struct json_row *row, j
 
 static int read_refusal(struct json_reader *reader, const struct json_row *row, json_t *value, void *to)
 {
-	bool revoke = false;
-	int r = json_read_word(reader, row, value, &revoke);
+	static const enum class_refusal refusals[] = {CLASS_RETRY, CLASS_REVOKE, CLASS_QUOTA};
+	unsigned choice = 0;
+	int r = json_read_choice(reader, row, value, &choice);
 
 	if (r >= 0)
-		*(enum class_refusal *)to = revoke ? CLASS_REVOKE : CLASS_RETRY;
+		*(enum class_refusal *)to = refusals[choice];
 	return r;
 }
 
@@ -196,7 +197,8 @@ static const struct json_row class_rows[] = {
 	{.key = "burst", .read = read_burst, CLASS(burst)},
 	{.key = "plugs", .read = read_plugs, CLASS(plugs)},
 	{.key = "cpu_on", .read = read_cpu_on, CLASS(cpu_on)},
-	{.key = "refusal", .read = read_refusal, CLASS(refusal), .words = {"retry", "revoke"}},
+	{.key = "refusal", .read = read_refusal, CLASS(refusal), .words = {"retry", "revoke", "quota"}},
+	{.key = "quota", .read = json_read_word, CLASS(standing_quota), .words = {"none", "standing"}},
 	{.key = "retry_seconds",
 	 .read = json_read_u64,
 	 CLASS(retry_interval),

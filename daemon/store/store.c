@@ -23,6 +23,7 @@
 #include <sys/queue.h>
 #include <sys/stat.h>
 
+#include "daemon/store/store_announcement.h"
 #include "daemon/store/store_backup.h"
 #include "daemon/store/store_reader.h"
 #include "daemon/store/store_record.h"
@@ -46,6 +47,7 @@ enum request_kind {
 	REQUEST_PUT,
 	REQUEST_DELETE,
 	REQUEST_HOST,
+	REQUEST_ANNOUNCE, /* not in the index: each is written */
 };
 
 struct request {
@@ -53,6 +55,8 @@ struct request {
 	enum request_kind kind;
 	struct store_vm vm; /* DELETE: whatever waited to be written, of which the usage still is */
 	struct store_host host;
+	struct store_announcement *announcements;
+	size_t n_announcements;
 	STAILQ_HEAD(, waiter) waiters;
 	TAILQ_ENTRY(request) entry;
 	int error;
@@ -67,6 +71,7 @@ struct store {
 	int lock_fd;
 	sqlite3 *db;
 	struct store_record_sql sql;
+	struct store_announcement_sql announcement_sql;
 	struct store_reader *reader;
 
 	pthread_t thread;
@@ -93,6 +98,7 @@ static void request_free(struct request *request)
 		free(waiter);
 	}
 	store_vm_clear(&request->vm);
+	store_announcements_free(request->announcements, request->n_announcements);
 	free(request->why);
 	free(request);
 }
@@ -127,6 +133,9 @@ static int write_request(struct store *store, const struct request *request)
 		return store_record_put(&store->sql, &request->vm, store->boot_id);
 	case REQUEST_HOST:
 		return store_record_put_host(&store->sql, &request->host);
+	case REQUEST_ANNOUNCE:
+		return store_announcement_write(&store->announcement_sql, request->announcements,
+						request->n_announcements);
 	case REQUEST_DELETE:
 		break;
 	}
@@ -142,6 +151,8 @@ static void set_error(struct store *store, struct request *request, int rc)
 		snprintf(what, sizeof(what), "delete the record of a VM");
 	else if (request->kind == REQUEST_HOST)
 		snprintf(what, sizeof(what), "record the state of the host");
+	else if (request->kind == REQUEST_ANNOUNCE)
+		snprintf(what, sizeof(what), "record what is announced");
 	else
 		snprintf(what, sizeof(what), "record the VM %s", request->vm.name);
 	request->error = store_schema_error(store->db, rc, store->directory, what, &request->why);
@@ -409,6 +420,30 @@ int store_put_host(struct store *store, const struct store_host *host, store_don
 	return enqueue(store, host_uuid, NULL, host, fn, userdata);
 }
 
+int store_put_announcements(struct store *store, struct store_announcement *list, size_t n, store_done_fn fn,
+			    void *userdata)
+{
+	struct request *request = calloc(1, sizeof(*request));
+	struct waiter *waiter = malloc(sizeof(*waiter));
+
+	if (!request || !waiter) {
+		free(request);
+		free(waiter);
+		return -ENOMEM;
+	}
+	*waiter = (struct waiter){.fn = fn, .userdata = userdata};
+	request->kind = REQUEST_ANNOUNCE;
+	request->announcements = list;
+	request->n_announcements = n;
+	STAILQ_INIT(&request->waiters);
+	STAILQ_INSERT_TAIL(&request->waiters, waiter, entry);
+	pthread_mutex_lock(&store->mutex);
+	TAILQ_INSERT_TAIL(&store->queue, request, entry);
+	pthread_cond_signal(&store->wake);
+	pthread_mutex_unlock(&store->mutex);
+	return 0;
+}
+
 int store_usage_query(struct store *store, const struct store_usage_filter *filter, store_usage_fn fn, void *userdata)
 {
 	return store_usage_start(store->reader, filter, fn, userdata);
@@ -474,6 +509,22 @@ int store_load_host(struct store *store, struct store_host *ret, char **ret_erro
 	}
 	*ret = host;
 	return 0;
+}
+
+int store_load_announcements(struct store *store, int (*fn)(struct store_announcement *announcement, void *userdata),
+			     void *userdata, char **ret_error)
+{
+	const char *column = NULL;
+	int rc, r = store_announcement_load(store->db, fn, userdata, &column, &rc);
+
+	*ret_error = NULL;
+	if (rc != SQLITE_OK)
+		return store_schema_error(store->db, rc, store->directory, "read what is announced", ret_error);
+	if (r == -EBADMSG && column &&
+	    asprintf(ret_error, "the database in %s is damaged: an announcement has a bad %s", store->directory,
+		     column) < 0)
+		*ret_error = NULL;
+	return r < 0 ? r : 0;
 }
 
 /* ---- opening ---- */
@@ -581,6 +632,8 @@ static int open_database(struct store *store, char **ret_error)
 	if (r < 0)
 		return r;
 	rc = store_record_prepare(store->db, &store->sql);
+	if (rc == SQLITE_OK)
+		rc = store_announcement_prepare(store->db, &store->announcement_sql);
 	if (rc != SQLITE_OK)
 		return store_schema_error(store->db, rc, store->directory, "prepare the database", ret_error);
 	return 0;
@@ -648,6 +701,7 @@ struct store *store_close(struct store *store)
 		close(store->done_fd);
 	request_list_free(&store->done);
 	store_record_finalize(&store->sql);
+	store_announcement_finalize(&store->announcement_sql);
 	sqlite3_close(store->db);
 	/* Last: nobody else may open the database before. */
 	if (store->lock_fd >= 0)

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "daemon/base/loop.h"
+#include "daemon/store/store_announcement.h"
 #include "daemon/store/store_vm.h"
 #include "proto/cpupolicy-proto.h"
 
@@ -56,6 +57,16 @@ int store_put(struct store *store, struct store_vm *vm, store_done_fn fn, void *
 /* The record goes; its usage stays, the open row included as it was last put. */
 int store_delete(struct store *store, const uint8_t uuid[CPUPOLICY_UUID_SIZE], store_done_fn fn, void *userdata);
 int store_put_host(struct store *store, const struct store_host *host, store_done_fn fn, void *userdata);
+
+/* ---- announcements ---- */
+
+/* All of them or none. The list is taken over, on success only; one without a provider removes what is there. Lists
+ * are written in the order in which they are given. */
+int store_put_announcements(struct store *store, struct store_announcement *list, size_t n, store_done_fn fn,
+			    void *userdata);
+/* Each in order of UUID, as store_load(); fn takes what it wants out of it. */
+int store_load_announcements(struct store *store, int (*fn)(struct store_announcement *announcement, void *userdata),
+			     void *userdata, char **ret_error);
 
 /* ---- usage ---- */
 

@@ -21,6 +21,7 @@ enum column_type {
 	COLUMN_RESULT,
 	COLUMN_I64,
 	COLUMN_TEXT, /* may be NULL */
+	COLUMN_MEANS,
 };
 
 struct column {
@@ -58,6 +59,9 @@ static const struct column columns[] = {
 	COLUMN(desired, COLUMN_U32),
 	COLUMN(desired_set, COLUMN_BOOL),
 	COLUMN(desired_uid, COLUMN_U32),
+	COLUMN(desired_millis, COLUMN_U32),
+	COLUMN(means, COLUMN_MEANS),
+	COLUMN(realm, COLUMN_BOOL),
 	COLUMN(boot_removable, COLUMN_BOOL),
 	COLUMN(notify, COLUMN_BOOL),
 	COLUMN(stopped, COLUMN_BOOL),
@@ -193,6 +197,8 @@ static int bind(sqlite3_stmt *s, int i, const struct column *column, const struc
 		return sqlite3_bind_int(s, i, (int)*(const enum job_result *)from);
 	case COLUMN_I64:
 		return sqlite3_bind_int64(s, i, *(const int64_t *)from);
+	case COLUMN_MEANS:
+		return sqlite3_bind_int(s, i, (int)*(const enum cpupolicy_means *)from);
 	case COLUMN_TEXT: /* NULL is bound as NULL */
 		return sqlite3_bind_text(s, i, *(char *const *)from, -1, SQLITE_STATIC);
 	}
@@ -362,6 +368,10 @@ static int read_column(sqlite3_stmt *s, int i, const struct column *column, stru
 	case COLUMN_I64:
 		r = read_number(s, i, INT64_MIN, INT64_MAX, &n);
 		*(int64_t *)to = n;
+		break;
+	case COLUMN_MEANS:
+		r = read_number(s, i, CPUPOLICY_MEANS_PSCI, CPUPOLICY_MEANS_NONE, &n);
+		*(enum cpupolicy_means *)to = (enum cpupolicy_means)n;
 		break;
 	case COLUMN_TEXT:
 		return read_text(s, i, to);

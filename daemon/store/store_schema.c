@@ -99,6 +99,22 @@ static const char *const migrations[] = {
 	"	frozen_uid INTEGER NOT NULL,"
 	"	drained_uid INTEGER NOT NULL"
 	") STRICT;",
+
+	/* Providers; and what a VM is that nobody is connected to. */
+	"ALTER TABLE vm ADD COLUMN desired_millis INTEGER NOT NULL DEFAULT 0;" /* 0: whole vCPUs */
+	"ALTER TABLE vm ADD COLUMN means INTEGER NOT NULL DEFAULT 0;"
+	"ALTER TABLE vm ADD COLUMN realm INTEGER NOT NULL DEFAULT 0;"
+	"CREATE TABLE announcement ("
+	"	uuid BLOB NOT NULL PRIMARY KEY,"
+	"	provider TEXT NOT NULL,"
+	"	name TEXT,"            /* NULL was not said, as of the others */
+	"	uid INTEGER NOT NULL," /* 4294967295: any */
+	"	label TEXT,"
+	"	class TEXT,"
+	"	tenant TEXT,"
+	"	desired INTEGER NOT NULL," /* 0: not said */
+	"	quota INTEGER NOT NULL"
+	") STRICT, WITHOUT ROWID;",
 };
 
 static int __attribute__((format(printf, 3, 4))) say(int r, char **ret, const char *format, ...)

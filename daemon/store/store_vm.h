@@ -30,6 +30,9 @@ struct store_vm {
 	uint32_t boot;
 	uint32_t desired;
 	bool desired_set;
+	uint32_t desired_millis; /* 0: whole vCPUs */
+	enum cpupolicy_means means;
+	bool realm;
 	bool boot_removable;
 	bool notify;
 	bool stopped; /* no VMM held it when this was written */

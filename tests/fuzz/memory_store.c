@@ -179,6 +179,18 @@ int store_put_host(struct store *store, const struct store_host *host, store_don
 	return enqueue(store, nobody, NULL, fn, userdata);
 }
 
+int store_put_announcements(struct store *store, struct store_announcement *list, size_t n, store_done_fn fn,
+			    void *userdata)
+{
+	return -EOPNOTSUPP;
+}
+
+int store_load_announcements(struct store *store, int (*fn)(struct store_announcement *announcement, void *userdata),
+			     void *userdata, char **ret_error)
+{
+	return 0;
+}
+
 int store_usage_query(struct store *store, const struct store_usage_filter *filter, store_usage_fn fn, void *userdata)
 {
 	return -EOPNOTSUPP;

@@ -12,7 +12,9 @@ from cpupolicy_test.wait import wait_for
 
 NOBODY = 65534
 MANAGER_MEMBERS = {
-    "SetVcpuCount": ("su", "o"), "ListVirtualMachines": ("", "a(ssso)"),
+    "SetVcpuCount": ("su", "o"), "SetCpuMillis": ("su", "o"), "RegisterProvider": ("so", ""),
+    "Announce": ("a(ssa{sv})", ""), "Withdraw": ("as", ""), "Providers": "as",
+    "ListVirtualMachines": ("", "a(ssso)"),
     "GetVirtualMachine": ("s", "o"), "ListJobs": ("", "a(tsuuo)"), "Forget": ("s", ""),
     "AssignClass": ("ss", ""), "AssignTenant": ("ss", ""), "Explain": ("su", "uussa(sssttts)"),
     "Freeze": ("b", ""), "Drain": ("b", ""), "Reload": ("", ""), "Backup": ("s", ""),
@@ -33,6 +35,8 @@ VM_PROPERTIES = {
     "CreditCap": "x", "UsedGuaranteed": "t", "UsedBurst": "t", "Desired": "u", "Target": "u", "Enabled": "u", "Online": "u", "Overdue": "u",
     "DesiredUid": "u", "EnabledSet": "s", "OnlineSet": "s", "PendingSet": "s", "OverdueSet": "s",
     "Generation": "u", "Confirmed": "u", "Observe": "b", "Notifiable": "b", "BootRemovable": "b",
+    "AnnouncedClass": "s", "AnnouncedTenant": "s", "Provider": "s", "Enforcement": "s",
+    "Realm": "b", "CpuMillis": "u", "Quota": "u", "QuotaState": "s",
     "Denied": "t", "VmmUid": "u", "VmmPid": "u", "Vcpus": "a(ubbbbbsu)", "Job": "o",
     "LastJob": "(tuusbu)",
 }
@@ -72,7 +76,7 @@ def test_introspection_of_a_vm(host):
     host.vmm("web")
     face = interface(host, host.path("web"), VM)
     assert {p.get("name"): p.get("type") for p in face.iter("property")} == VM_PROPERTIES
-    assert [m.get("name") for m in face.iter("method")] == ["SetVcpuCount"]
+    assert [m.get("name") for m in face.iter("method")] == ["SetVcpuCount", "SetCpuMillis"]
     denied = next(m for m in face.iter("signal"))
     assert (denied.get("name"), signature(denied)) == ("Denied", "usubs")
     for prop in VM_PROPERTIES:

@@ -298,7 +298,7 @@ static void spoil(struct service_class *c, int which)
 		c->cpu_on.burst = 0;
 		break;
 	case 13:
-		c->refusal = 2;
+		c->refusal = 3;
 		break;
 	case 14:
 		c->retry_interval = CLASS_RETRY_MIN - 1;

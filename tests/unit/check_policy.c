@@ -338,6 +338,41 @@ START_TEST(assignment_goes_before_rules)
 }
 END_TEST
 
+START_TEST(announcement_goes_between_them)
+{
+	struct policy_subject subject = {.name = "x", .announced_class = "b", .announced_tenant = "u"};
+	struct policy_decision d;
+
+	load_text("{\"classes\": {\"a\": {}, \"b\": {}, \"c\": {}}, \"tenants\": {\"t\": {}, \"u\": {}, \"v\": {}},"
+		  " \"rules\": [{\"match\": {\"tenant\": \"u\"}, \"class\": \"c\"}, {\"class\": \"a\", \"tenant\": "
+		  "\"t\"}]}");
+	policy_assign(policy, &subject, &d);
+	ck_assert_str_eq(d.assignment.class->name, "b");
+	ck_assert_int_eq(d.class_by, POLICY_BY_ANNOUNCEMENT);
+	ck_assert_int_eq(d.tenant_by, POLICY_BY_ANNOUNCEMENT);
+	ck_assert_uint_eq(d.assignment.tenant, policy_tenant(policy, "u"));
+	ck_assert(!d.announced_class_unknown && !d.announced_tenant_unknown);
+	/* an announced tenant is matched like one that a rule gave */
+	subject.announced_class = NULL;
+	policy_assign(policy, &subject, &d);
+	ck_assert_str_eq(d.assignment.class->name, "c");
+	ck_assert_int_eq(d.class_by, POLICY_BY_RULE);
+	subject.class = "a";
+	subject.tenant = "v";
+	policy_assign(policy, &subject, &d);
+	ck_assert_int_eq(d.class_by, POLICY_BY_ASSIGNMENT);
+	ck_assert_uint_eq(d.assignment.tenant, policy_tenant(policy, "v"));
+	/* one that is gone lets the next decide, and each is said */
+	subject = (struct policy_subject){
+		.name = "x", .class = "gone", .announced_class = "b", .announced_tenant = "gone"};
+	policy_assign(policy, &subject, &d);
+	ck_assert_str_eq(d.assignment.class->name, "b");
+	ck_assert_int_eq(d.class_by, POLICY_BY_ANNOUNCEMENT);
+	ck_assert_uint_eq(d.assignment.tenant, policy_tenant(policy, "t"));
+	ck_assert(d.class_unknown && !d.announced_class_unknown && d.announced_tenant_unknown);
+}
+END_TEST
+
 /* ---- files ---- */
 
 START_TEST(files_in_order_of_their_names)
@@ -427,7 +462,8 @@ static const struct {
 	{GOLD "{\"minimum\": 3}}}", NULL,
 	 "a:1:23: classes.gold.minimum: unknown key; expected one of guaranteed, limit, priority, burst, plugs, "
 	 "cpu_on, "
-	 "refusal, retry_seconds, verdicts, on_timeout, observe, bill_paused, ask_timeout_ms, job_timeout_seconds, "
+	 "refusal, quota, retry_seconds, verdicts, on_timeout, observe, bill_paused, ask_timeout_ms, "
+	 "job_timeout_seconds, "
 	 "price"},
 	{GOLD "{\"limit\": 513}}}", NULL, "a:1:32: classes.gold.limit: expected an integer from 1 to 512, not 513"},
 	{GOLD "{\"guaranteed\": 0}}}", NULL,
@@ -448,7 +484,7 @@ static const struct {
 	{GOLD "{\"cpu_on\": {\"burst\": 0}}}}", NULL,
 	 "a:1:43: classes.gold.cpu_on.burst: expected an integer from 1 to 1000000, not 0"},
 	{GOLD "{\"refusal\": \"kill\"}}}", NULL,
-	 "a:1:34: classes.gold.refusal: expected \"retry\" or \"revoke\", not \"kill\""},
+	 "a:1:34: classes.gold.refusal: expected \"retry\", \"revoke\" or \"quota\", not \"kill\""},
 	{GOLD "{\"retry_seconds\": 0}}}", NULL,
 	 "a:1:40: classes.gold.retry_seconds: expected an integer from 1 to 86400, not 0"},
 	{GOLD "{\"price\": {\"burst\": \"0.0000001\"}}}}", NULL,
@@ -583,6 +619,7 @@ int main(void)
 	tcase_add_test(tc, first_rule_that_matches_wins);
 	tcase_add_test(tc, rules_give_tenants_and_match_them);
 	tcase_add_test(tc, assignment_goes_before_rules);
+	tcase_add_test(tc, announcement_goes_between_them);
 	tcase_add_test(tc, files_in_order_of_their_names);
 	tcase_add_test(tc, sources_make_the_same_policy_again);
 	tcase_add_test(tc, files_that_cannot_be_read);

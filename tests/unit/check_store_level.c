@@ -383,6 +383,30 @@ static void copy_version(unsigned version)
 	ck_assert_int_eq(fclose(f), 0);
 }
 
+static char announced[4096];
+
+static const char *or_dash(const char *text)
+{
+	return text ? text : "-";
+}
+
+static int keep_announcement(struct store_announcement *a, void *userdata)
+{
+	size_t n = strlen(announced);
+
+	snprintf(announced + n, sizeof(announced) - n, "%u %s %s %u %s %s %s %u %d\n", a->uuid[0], a->provider,
+		 or_dash(a->name), a->uid, or_dash(a->label), or_dash(a->class), or_dash(a->tenant), a->desired,
+		 a->quota);
+	return 0;
+}
+
+static void expect_announcements(const char *expected)
+{
+	announced[0] = '\0';
+	ck_assert_int_eq(store_load_announcements(store, keep_announcement, NULL, &error), 0);
+	ck_assert_str_eq(announced, expected);
+}
+
 static void expect_version_1(const struct store_vm *web1, const struct store_vm *db)
 {
 	ck_assert_str_eq(web1->name, "web1");
@@ -439,6 +463,103 @@ START_TEST(version_1_is_migrated)
 	add_row(&vm, make_row(1, 5, 2, 3), "gold", NULL);
 	put_and_wait(vm);
 	expect_usage(&all, "1 5 vm1 gold - 2 3\n");
+}
+END_TEST
+
+START_TEST(version_2_is_migrated)
+{
+	struct store_host host;
+
+	copy_version(2);
+	for (unsigned i = 0; i < 2; i++) { /* once more, from what the first made of it */
+		open_store();
+		load();
+		ck_assert_uint_eq(n_loaded, 2);
+		ck_assert_str_eq(loaded[0].name, "web1");
+		ck_assert_uint_eq(loaded[0].desired, 5);
+		ck_assert(loaded[0].desired_set && !loaded[0].stopped);
+		ck_assert_str_eq(loaded[0].assigned_class, "gold");
+		ck_assert_str_eq(loaded[0].tenant, "acme");
+		ck_assert_int_eq(loaded[0].meters.balance, 49943488808);
+		ck_assert_uint_eq(loaded[0].meters.row.number, 2);
+		ck_assert_str_eq(loaded[1].name, "db");
+		/* what that version did not have */
+		for (unsigned j = 0; j < 2; j++) {
+			ck_assert_uint_eq(loaded[j].desired_millis, 0);
+			ck_assert_int_eq(loaded[j].means, CPUPOLICY_MEANS_PSCI);
+			ck_assert(!loaded[j].realm);
+		}
+		unload();
+		ck_assert_int_eq(store_load_host(store, &host, &error), 0);
+		ck_assert(!host.frozen && host.drained);
+		expect_announcements("");
+		store = store_close(store);
+	}
+}
+END_TEST
+
+/* ---- announcements ---- */
+
+static struct store_announcement announcement(unsigned n, const char *provider)
+{
+	return (struct store_announcement){
+		.uuid = {(uint8_t)n},
+		.provider = provider ? strdup(provider) : NULL,
+		.name = provider ? strdup("web") : NULL,
+		.label = provider ? strdup("a:b c") : NULL,
+		.class = provider && n % 2 ? strdup("gold") : NULL,
+		.uid = n,
+		.desired = 10 + n,
+		.quota = n % 2,
+	};
+}
+
+static void put_announcements(unsigned first, unsigned n, const char *provider)
+{
+	struct store_announcement *list = calloc(n, sizeof(*list));
+
+	for (unsigned i = 0; i < n; i++)
+		list[i] = announcement(first + i, provider);
+	n_awaited++;
+	ck_assert_int_eq(store_put_announcements(store, list, n, on_done, NULL), 0);
+	await();
+	ck_assert_int_eq(last_error, 0);
+}
+
+START_TEST(announcements_are_kept)
+{
+	open_store();
+	expect_announcements("");
+	put_announcements(1, 3, "libvirt");
+	put_announcements(2, 1, "kube");
+	put_announcements(3, 1, NULL);
+	put_announcements(9, 1, NULL); /* was not there */
+	store = store_close(store);
+	open_store();
+	expect_announcements("1 libvirt web 1 a:b c gold - 11 1\n2 kube web 2 a:b c - - 12 0\n");
+}
+END_TEST
+
+START_TEST(bad_announcements_are_found)
+{
+	static const struct {
+		const char *sql, *column;
+	} edits[] = {
+		{"UPDATE announcement SET uid = -1", "uid"},
+		{"UPDATE announcement SET provider = ''", "provider"},
+		{"UPDATE announcement SET class = 'a' || char(10)", "class"},
+		{"UPDATE announcement SET quota = 2", "quota"},
+	};
+	char expected[64];
+
+	open_store();
+	put_announcements(1, 1, "libvirt");
+	store = store_close(store);
+	outside(edits[_i].sql);
+	open_store();
+	ck_assert_int_eq(store_load_announcements(store, keep_announcement, NULL, &error), -EBADMSG);
+	snprintf(expected, sizeof(expected), "an announcement has a bad %s", edits[_i].column);
+	ck_assert_ptr_nonnull(strstr(error, expected));
 }
 END_TEST
 
@@ -888,6 +1009,9 @@ int main(void)
 	tcase_add_loop_test(tc, damaged_record, 0, 4);
 	tcase_add_test(tc, modes_of_the_host);
 	tcase_add_test(tc, version_1_is_migrated);
+	tcase_add_test(tc, version_2_is_migrated);
+	tcase_add_test(tc, announcements_are_kept);
+	tcase_add_loop_test(tc, bad_announcements_are_found, 0, 4);
 	tcase_add_test(tc, version_1_of_this_boot);
 	tcase_add_test(tc, migration_is_all_or_nothing);
 	tcase_add_test(tc, rows_go_with_the_record);

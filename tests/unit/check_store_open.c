@@ -303,7 +303,7 @@ START_TEST(newer_version)
 	outside("PRAGMA user_version = 1000");
 	expect_failure_that_changes_nothing(-ENOTSUP, "newer cpupolicyd");
 	ck_assert_ptr_nonnull(strstr(error, "1000"));
-	outside("PRAGMA user_version = 2");
+	outside("PRAGMA user_version = 3");
 	open_store();
 	n_vms = 0;
 	ck_assert_int_eq(store_load(store, count, NULL, &error), 0);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A D-Bus client in a few lines: many calls on their way at once, and no process for each."""
 
+import collections
 import os
 import select
 import socket
@@ -11,7 +12,8 @@ from .bus import MANAGER, NAME, ROOT
 from .wait import DEADLINE, Expired
 
 _CALL, _RETURN, _ERROR = 1, 2, 3
-_PATH, _INTERFACE, _MEMBER, _ERROR_NAME, _REPLY_SERIAL, _DESTINATION, _, _SIGNATURE = range(1, 9)
+_PATH, _INTERFACE, _MEMBER, _ERROR_NAME, _REPLY_SERIAL, _DESTINATION, _SENDER, _SIGNATURE = range(
+    1, 9)
 _FIXED = {"y": "B", "b": "I", "n": "h", "q": "H", "i": "i", "u": "I", "x": "q", "t": "Q", "d": "d"}
 _ALIGN = {"y": 1, "n": 2, "q": 2, "b": 4, "i": 4, "u": 4, "s": 4, "o": 4, "a": 4, "g": 1, "v": 1}
 
@@ -65,8 +67,23 @@ class _Writer:
             self.data += struct.pack("<I", len(raw)) + raw + b"\0"
         elif kind == "g":
             self.data += bytes([len(value)]) + value.encode() + b"\0"
+        elif kind == "v":  # (signature, value)
+            self.put("g", value[0])
+            self.put(*value)
+        elif kind[0] == "a":
+            self._array(kind[1:], value)
         else:
-            raise ValueError(kind)
+            for part, one in zip(_types(kind[1:-1]), value):
+                self.put(part, one)
+
+    def _array(self, kind, values):
+        at = len(self.data)
+        self.data += bytes(4)
+        self.align(_align_of(kind))
+        start = len(self.data)
+        for value in values.items() if kind[0] == "{" else values:
+            self.put(kind, value)
+        struct.pack_into("<I", self.data, at, len(self.data) - start)
 
 
 class _Reader:
@@ -105,6 +122,10 @@ class _Reader:
         return dict(values) if kind[0] == "{" else values
 
 
+IncomingCall = collections.namedtuple(
+    "IncomingCall", "serial sender path interface member arguments")
+
+
 class Client:
     """Connected to a Bus. call() waits, send() does not."""
 
@@ -113,23 +134,37 @@ class Client:
         self._serial = 0
         self._buffer = b""
         self.replies = {}  # serial: values, or CallError
+        self.calls = []  # IncomingCall
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.connect(str(bus.path))
         self.sock.sendall(b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode()
                           + b"\r\n")
         assert self.sock.recv(4096).startswith(b"OK")
         self.sock.sendall(b"BEGIN\r\n")
-        self.call("Hello", destination="org.freedesktop.DBus", path="/org/freedesktop/DBus",
+        self.name, = self.call("Hello", destination="org.freedesktop.DBus", path="/org/freedesktop/DBus",
                   interface="org.freedesktop.DBus")
 
     def send(self, member, signature="", *args, destination=NAME, path=ROOT, interface=MANAGER):
         """The call's serial."""
         self._serial += 1
+        self._send(_CALL, self._serial, [
+            (_PATH, "o", path), (_INTERFACE, "s", interface), (_MEMBER, "s", member),
+            (_DESTINATION, "s", destination)], signature, args)
+        return self._serial
+
+    def reply(self, call, error=None):
+        """Answers one of `calls`, with nothing or an error (name, message)."""
+        self._serial += 1
+        fields = [(_REPLY_SERIAL, "u", call.serial), (_DESTINATION, "s", call.sender)]
+        if error:
+            fields.append((_ERROR_NAME, "s", error[0]))
+        self._send(_ERROR if error else _RETURN, self._serial, fields, "s" if error else "",
+                   error[1:] if error else ())
+
+    def _send(self, what, serial, fields, signature, args):
         body = _Writer()
         for kind, value in zip(_types(signature), args):
             body.put(kind, value)
-        fields = [(_PATH, "o", path), (_INTERFACE, "s", interface), (_MEMBER, "s", member),
-                  (_DESTINATION, "s", destination)]
         if signature:
             fields.append((_SIGNATURE, "g", signature))
         head = _Writer()
@@ -140,15 +175,14 @@ class Client:
             head.put(kind, value)
         size = len(head.data)
         head.align(8)
-        self.sock.sendall(struct.pack("<cBBBIII", b"l", _CALL, 0, 1, len(body.data), self._serial,
-                                      size) + head.data + body.data)
-        return self._serial
+        self.sock.sendall(struct.pack("<cBBBIII", b"l", what, 0, 1, len(body.data), serial, size)
+                          + head.data + body.data)
 
     def _message(self):
         """Takes one whole message out of the buffer."""
         if len(self._buffer) < 16:
             return False
-        _, kind, _, _, body, _, fields = struct.unpack_from("<cBBBIII", self._buffer)
+        _, kind, _, _, body, serial, fields = struct.unpack_from("<cBBBIII", self._buffer)
         start = 16 + fields + -fields % 8
         if len(self._buffer) < start + body:
             return False
@@ -164,6 +198,11 @@ class Client:
             if kind == _ERROR:
                 values = CallError(header[_ERROR_NAME], values[0] if values else "")
             self.replies[header[_REPLY_SERIAL]] = values
+        elif kind == _CALL:
+            reader = _Reader(message[start:])
+            values = [reader.get(t) for t in _types(header.get(_SIGNATURE, ""))]
+            self.calls.append(IncomingCall(serial, header.get(_SENDER), header[_PATH],
+                                           header.get(_INTERFACE), header[_MEMBER], values))
         return True
 
     def receive(self, timeout=0.0):
