@@ -24,6 +24,19 @@ void cpu_policy_park(CPUState *cpu)
 {
 }
 
+void cpu_policy_kvm_reset(CPUState *cpu)
+{
+}
+
+void cpu_policy_kvm_loaded(CPUState *cpu)
+{
+}
+
+int cpu_policy_kvm_hypercall(CPUState *cpu, struct kvm_run *run)
+{
+	return 0;
+}
+
 CpuPolicyInfo *qmp_query_cpu_policy(Error **errp)
 {
 	error_setg(errp, "no board of this QEMU has a CPU policy");

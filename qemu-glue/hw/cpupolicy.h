@@ -16,6 +16,8 @@
 #define TYPE_CPU_POLICY "cpupolicy"
 OBJECT_DECLARE_SIMPLE_TYPE(CpuPolicy, CPU_POLICY)
 
+struct kvm_run;
+
 #define CPU_POLICY_MMIO_SIZE 0x20
 
 /* cpu_policy_cpu_on(): neither yes nor no yet. No PSCI return code is positive. */
@@ -47,8 +49,17 @@ void cpu_policy_build_aml(const CpuPolicy *pol, Aml *dsdt);
  * woken. */
 int cpu_policy_cpu_on(CPUState *target);
 void cpu_policy_powered_off(CPUState *cpu);
-/* The guest asked for the reset that comes next. */
+/* The guest asked for the reset that comes next. With or without the big lock. */
 void cpu_policy_guest_reset(void);
+
+/* ---- KVM ---- */
+
+/* The vCPU's registers have been given their reset values. */
+void cpu_policy_kvm_reset(CPUState *cpu);
+/* The vCPU's registers have been loaded. */
+void cpu_policy_kvm_loaded(CPUState *cpu);
+/* KVM_EXIT_HYPERCALL. Returns as kvm_arch_handle_exit() does. Without the big lock. */
+int cpu_policy_kvm_hypercall(CPUState *cpu, struct kvm_run *run);
 
 /* ---- TCG ---- */
 

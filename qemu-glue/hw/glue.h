@@ -12,6 +12,7 @@
  *   aml.c      the ACPI methods and MADT flags
  *   power.c    CPU_ON and CPU_OFF, for any accelerator
  *   tcg.c      how a vCPU waits for a verdict under TCG
+ *   kvm.c      PSCI calls that the kernel hands over, and how a vCPU waits, under KVM
  *   vmstate.c  migration and snapshots
  *   qmp.c      commands and the event
  *
@@ -44,7 +45,26 @@ struct cpu_policy_vcpu {
 	struct cpu_policy_slot slot;
 	struct cpu_policy_ask ask;
 	int waits_for; /* as a caller: the target of the CPU_ON that it is parked in, or -1 */
+
+	/* KVM */
+	uint64_t *reset_values; /* of the registers in ARMCPU::cpreg_indexes */
+	bool is_reset;          /* has not run since its registers were reset */
 };
+
+/* What accelerators do differently. Under the big lock. */
+struct cpu_policy_accel {
+	/* Before any vCPU exists: make the guest's CPU_ON come here. NULL: it does. */
+	bool (*take)(CpuPolicy *pol, Error **errp);
+	void (*unpark)(CPUState *cpu);
+	/* QEMU has the vCPU as off; called where the vCPU itself would run. NULL: that is all there is to it. */
+	void (*stop)(CPUState *cpu);
+	/* Where CPU_ON does not come here: keep an eye on which vCPUs are on. */
+	void (*watch)(CpuPolicy *pol);
+};
+
+/* Completes a PSCI call that the kernel handed over, of the current vCPU, under the big lock. What KVM's exit handler is
+ * to return: 0 to go on in the guest, EXCP_HLT to sleep until `halted` is cleared, a negative errno to stop the VM. */
+typedef int cpu_policy_psci_fn(CpuPolicy *pol, CPUState *cpu, struct kvm_run *run);
 
 /* What vmstate.c reads and writes. */
 struct cpu_policy_image_vcpu {
@@ -72,6 +92,7 @@ struct CpuPolicy {
 	bool removable;
 	bool standalone;
 	bool break_glass;
+	bool allow_unenforced;
 
 	/* the machine */
 	MachineState *machine;
@@ -80,6 +101,8 @@ struct CpuPolicy {
 	MemoryRegion mmio;
 	uint32_t possible;
 	uint32_t proposed;
+	enum cpupolicy_means means;
+	cpu_policy_psci_fn *psci; /* KVM: NULL where the kernel hands nothing over */
 	struct cpu_policy_vcpu *vcpus;
 	bool ran; /* the guest has run, so that a reset is news */
 	bool was_reset;
@@ -100,6 +123,8 @@ struct CpuPolicy {
 	uint32_t ost_event;
 	QEMUTimer *pulse;
 	int64_t pulse_ms;
+
+	QEMUTimer *watch; /* KVM */
 
 	struct cpu_policy_image image;
 };
@@ -127,6 +152,14 @@ void cpu_policy_regs_resume(CpuPolicy *pol);
 void cpu_policy_regs_ejected(CpuPolicy *pol, uint32_t vcpu);
 
 /* power.c */
+/* Makes the guest's CPU_ON calls come here, with the accelerator that there is. */
+bool cpu_policy_power_take(CpuPolicy *pol, Error **errp);
+/* Where they do not: keep an eye on which vCPUs are on. */
+void cpu_policy_power_watch(CpuPolicy *pol);
+/* It was found that one has been powered on or off by others than us. */
+void cpu_policy_power_changed(CpuPolicy *pol);
+/* cpu_policy_cpu_on() for a caller who knows the function that was called. */
+int cpu_policy_power_on(CPUState *target, uint32_t function);
 /* Whether QEMU answers the guest's PSCI calls, and not firmware inside the guest. */
 bool cpu_policy_power_is_ours(void);
 bool cpu_policy_power_is_on(const CpuPolicy *pol, uint32_t vcpu);
@@ -137,8 +170,8 @@ void cpu_policy_power_abandon(CpuPolicy *pol);
 /* Whoever waits looks again. */
 void cpu_policy_power_wake(CpuPolicy *pol);
 
-/* tcg.c */
-void cpu_policy_unpark(CPUState *cpu);
+/* tcg.c, kvm.c */
+extern const struct cpu_policy_accel cpu_policy_tcg, cpu_policy_kvm;
 
 /* vmstate.c */
 void cpu_policy_vmstate_init(CpuPolicy *pol);

@@ -18,7 +18,6 @@
 #include "system/qtest.h"
 #include "system/replay.h"
 #include "system/system.h"
-#include "system/tcg.h"
 
 #include "glue.h"
 
@@ -35,15 +34,30 @@ void cpu_policy_check_link(const Object *machine, const char *name, Object *val,
 		error_setg(errp, "'%s' cannot be changed once the machine is made", name);
 }
 
+static void take_power(CpuPolicy *pol)
+{
+	Error *err = NULL;
+
+	if (qtest_enabled() || cpu_policy_power_take(pol, &err))
+		return;
+	if (!pol->allow_unenforced) {
+		error_append_hint(
+			&err, "With allow-unenforced=on at the object the VM starts all the same, and nothing holds "
+			      "its guest to the policy.\n");
+		error_prepend(&err, "cpu-policy: ");
+		error_report_err(err);
+		exit(EXIT_FAILURE);
+	}
+	warn_report("cpu-policy: not enforced: %s", error_get_pretty(err));
+	error_free(err);
+	pol->means = CPUPOLICY_MEANS_NONE;
+}
+
 unsigned int cpu_policy_take_cpus(CpuPolicy *pol, MachineState *ms)
 {
 	if (!pol)
 		return ms->smp.cpus;
 
-	if (!tcg_enabled() && !qtest_enabled()) {
-		error_report("cpu-policy: this QEMU enforces CPU policy under TCG only");
-		exit(EXIT_FAILURE);
-	}
 	if (replay_mode != REPLAY_MODE_NONE) {
 		error_report("cpu-policy: policy comes from outside and cannot be recorded or replayed (-icount rr=)");
 		exit(EXIT_FAILURE);
@@ -62,6 +76,7 @@ unsigned int cpu_policy_take_cpus(CpuPolicy *pol, MachineState *ms)
 		pol->vcpus[i].waits_for = -1;
 	ms->smp.cpus = ms->smp.max_cpus;
 	active = pol;
+	take_power(pol);
 
 	return ms->smp.cpus;
 }
@@ -78,6 +93,7 @@ void cpu_policy_wire(CpuPolicy *pol, DeviceState *ged, hwaddr base)
 	cpu_policy_regs_init(pol);
 	cpu_policy_vmstate_init(pol);
 	cpu_policy_session_init(pol);
+	cpu_policy_power_watch(pol);
 }
 
 static void machine_done(Notifier *notifier, void *data)
@@ -206,6 +222,16 @@ static void set_break_glass(Object *obj, bool value, Error **errp)
 	CPU_POLICY(obj)->break_glass = value;
 }
 
+static bool get_allow_unenforced(Object *obj, Error **errp)
+{
+	return CPU_POLICY(obj)->allow_unenforced;
+}
+
+static void set_allow_unenforced(Object *obj, bool value, Error **errp)
+{
+	CPU_POLICY(obj)->allow_unenforced = value;
+}
+
 static void instance_init(Object *obj)
 {
 	CpuPolicy *pol = CPU_POLICY(obj);
@@ -243,6 +269,9 @@ static void class_init(ObjectClass *oc, void *data)
 	object_class_property_add_enum(oc, "on-missing", "CpuPolicyOnMissing", &CpuPolicyOnMissing_lookup,
 				       get_on_missing, set_on_missing);
 	object_class_property_set_description(oc, "on-missing", "What to do at start when there is no daemon");
+	object_class_property_add_bool(oc, "allow-unenforced", get_allow_unenforced, set_allow_unenforced);
+	object_class_property_set_description(oc, "allow-unenforced",
+					      "Whether to start where this host cannot hold the guest to the policy");
 	object_class_property_add_bool(oc, "removable-boot-vcpus", get_removable, set_removable);
 	object_class_property_set_description(oc, "removable-boot-vcpus",
 					      "Whether vCPUs that were enabled at start may be taken back");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * CPU_ON and CPU_OFF: where policy meets the guest's PSCI calls. Accelerator-neutral; how a vCPU waits is not (tcg.c).
+ * CPU_ON and CPU_OFF: where policy meets the guest's PSCI calls. Accelerator-neutral; how a vCPU waits is not (tcg.c,
+ * kvm.c).
  *
  * Nobody waits here. A call that the daemon has to be asked about answers CPU_POLICY_WAIT; its vCPU is parked as if it
  * slept, with its program counter on the call, and makes the same call again when the answer (or an interrupt) wakes
@@ -10,13 +11,59 @@
 
 #include "qemu/osdep.h"
 #include "hw/core/cpu.h"
+#include "qapi/error.h"
+#include "system/kvm.h"
 #include "system/runstate.h"
+#include "system/tcg.h"
 #include "cpu.h"
 
 #include "glue.h"
 
 /* An answer that nobody came back for within this time was for a call that the guest no longer makes. */
 #define ANSWER_VALID_MS 1000
+
+/* NULL: one that runs no guest (qtest), or that is not known. */
+static const struct cpu_policy_accel *accel(void)
+{
+#ifdef CONFIG_KVM
+	if (kvm_enabled())
+		return &cpu_policy_kvm;
+#endif
+#ifdef CONFIG_TCG
+	if (tcg_enabled())
+		return &cpu_policy_tcg;
+#endif
+	return NULL;
+}
+
+static void unpark(CPUState *cpu)
+{
+	if (accel())
+		accel()->unpark(cpu);
+}
+
+bool cpu_policy_power_take(CpuPolicy *pol, Error **errp)
+{
+	if (!accel()) {
+		error_setg(errp, "CPU policy is for KVM and TCG, not for this accelerator");
+		return false;
+	}
+	return !accel()->take || accel()->take(pol, errp);
+}
+
+void cpu_policy_power_watch(CpuPolicy *pol)
+{
+	if (pol->means == CPUPOLICY_MEANS_NONE && accel()->watch)
+		accel()->watch(pol);
+}
+
+void cpu_policy_power_changed(CpuPolicy *pol)
+{
+	if (!pol->settled)
+		return;
+	cpupolicy_resync(pol->lib);
+	cpu_policy_qmp_changed(pol);
+}
 
 bool cpu_policy_power_is_on(const CpuPolicy *pol, uint32_t vcpu)
 {
@@ -35,7 +82,7 @@ static void wake_waiters(CpuPolicy *pol, uint32_t target)
 {
 	for (uint32_t i = 0; i < pol->possible; i++) {
 		if (pol->vcpus[i].waits_for == (int)target)
-			cpu_policy_unpark(pol->vcpus[i].cpu);
+			unpark(pol->vcpus[i].cpu);
 	}
 }
 
@@ -101,6 +148,11 @@ static uint32_t called_function(CPUState *cpu)
 
 int cpu_policy_cpu_on(CPUState *target)
 {
+	return cpu_policy_power_on(target, called_function(current_cpu));
+}
+
+int cpu_policy_power_on(CPUState *target, uint32_t function)
+{
 	CpuPolicy *pol = cpu_policy_active();
 	enum cpupolicy_reason reason = CPUPOLICY_REASON_NONE;
 	uint32_t caller, index = target->cpu_index;
@@ -110,7 +162,7 @@ int cpu_policy_cpu_on(CPUState *target)
 		return 0;
 
 	caller = current_cpu->cpu_index;
-	r = decide(pol, caller, index, called_function(current_cpu), &reason);
+	r = decide(pol, caller, index, function, &reason);
 	pol->vcpus[caller].waits_for = r == CPU_POLICY_WAIT ? (int)index : -1;
 	if (r != 0)
 		return r;
@@ -133,6 +185,9 @@ void cpu_policy_powered_off(CPUState *cpu)
 	if (!pol)
 		return;
 
+	/* Nothing of it runs any more when it is reported. */
+	if (accel() && accel()->stop)
+		accel()->stop(cpu);
 	cpupolicy_power_off(pol->lib, index);
 	if (pol->vcpus[index].slot.ejecting)
 		cpu_policy_regs_ejected(pol, index);
@@ -143,8 +198,9 @@ void cpu_policy_guest_reset(void)
 {
 	CpuPolicy *pol = cpu_policy_active();
 
+	/* Not always under the big lock; the reset that it is about comes after it, and under that. */
 	if (pol)
-		pol->guest_reset = true;
+		qatomic_set(&pol->guest_reset, true);
 }
 
 void cpu_policy_power_verdict(CpuPolicy *pol, uint32_t caller, uint32_t target, const struct cpupolicy_verdict *verdict)
@@ -180,6 +236,8 @@ void cpu_policy_power_wake(CpuPolicy *pol)
 	for (uint32_t i = 0; i < pol->possible; i++) {
 		pol->vcpus[i].waits_for = -1;
 		if (cpu_policy_power_is_on(pol, i))
-			cpu_policy_unpark(pol->vcpus[i].cpu);
+			unpark(pol->vcpus[i].cpu);
+		else
+			pol->vcpus[i].cpu->halted = 1;
 	}
 }

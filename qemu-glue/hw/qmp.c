@@ -73,6 +73,7 @@ CpuPolicyInfo *qmp_query_cpu_policy(Error **errp)
 	info = g_new0(CpuPolicyInfo, 1);
 	info->link = link_to_qapi(cpupolicy_link(pol->lib));
 	info->link_reason = g_strdup(cpupolicy_link_reason(pol->lib));
+	info->means = pol->means == CPUPOLICY_MEANS_NONE ? CPU_POLICY_MEANS_NONE : CPU_POLICY_MEANS_PSCI;
 	cpupolicy_generation(pol->lib, &info->epoch, &info->generation);
 	info->confirmed = cpupolicy_confirmed(pol->lib);
 	for (uint32_t i = pol->possible; i-- > 0;)

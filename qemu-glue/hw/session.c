@@ -207,9 +207,8 @@ static int migration_changed(NotifierWithReturn *notifier, MigrationEvent *event
 static void machine_reset(void *opaque)
 {
 	CpuPolicy *pol = opaque;
-	bool by_guest = pol->guest_reset;
+	bool by_guest = qatomic_xchg(&pol->guest_reset, false);
 
-	pol->guest_reset = false;
 	pol->was_reset = true;
 	if (!pol->settled || runstate_check(RUN_STATE_INMIGRATE))
 		return;
@@ -256,7 +255,8 @@ static void make_library(CpuPolicy *pol)
 		.possible = pol->possible,
 		.boot = pol->proposed,
 		.mpidrs = mpidrs,
-		.flags = (pol->ged ? CPUPOLICY_REG_NOTIFY : 0) | (pol->removable ? CPUPOLICY_REG_BOOT_REMOVABLE : 0),
+		.flags = (pol->ged ? CPUPOLICY_REG_NOTIFY : 0) | (pol->removable ? CPUPOLICY_REG_BOOT_REMOVABLE : 0) |
+			 (uint32_t)pol->means << CPUPOLICY_REG_MEANS_SHIFT,
 	};
 	int r;
 

@@ -35,8 +35,12 @@ void cpu_policy_park(CPUState *cpu)
 	cpu_loop_exit(cpu);
 }
 
-void cpu_policy_unpark(CPUState *cpu)
+static void unpark(CPUState *cpu)
 {
 	/* Counts as work, ends the current translation block, and is nothing that the guest can see. */
 	cpu_interrupt(cpu, CPU_INTERRUPT_EXITTB);
 }
+
+const struct cpu_policy_accel cpu_policy_tcg = {
+	.unpark = unpark,
+};
