@@ -202,6 +202,8 @@ static int read_policy(const struct config *config, struct policy **ret)
 	_cleanup_free_ char *error = NULL;
 	int r = policy_load(ret, config->policy_directory, &error);
 
+	if (r >= 0)
+		r = policy_resolve(*ret, &error);
 	return r < 0 ? report(r, error, EXIT_CONFIG) : 0;
 }
 

@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "daemon/base/log.h"
+#include "daemon/base/peer.h"
 
 #define PEERLOG_GATES 64u
 
@@ -22,5 +23,15 @@ struct peerlog {
 
 /* True: log this line, which `uid` caused. Says itself how many were left out before it. */
 bool peerlog_open(struct peerlog *log, uid_t uid, uint64_t now);
+
+/* Who it was, as the fields of a line; for as long as both are there. */
+#define PEERLOG_OWN 3u
+struct peerlog_fields {
+	char uid[16];
+	char pid[16];
+	struct log_field list[PEERLOG_OWN + 7];
+};
+/* `own`: those of the line itself, at most PEERLOG_OWN, ending with a NULL name; may be NULL. */
+const struct log_field *peerlog_fields(struct peerlog_fields *f, const struct peer *peer, const struct log_field *own);
 
 #endif

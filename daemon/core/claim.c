@@ -20,16 +20,38 @@ static enum claim_outcome decide_live(const struct claim *c)
 	return c->incoming_taken ? CLAIM_REFUSED_INCOMING : CLAIM_INCOMING;
 }
 
+/* Is it the peer's to name this VM at all? CLAIM_START: yes. */
+static enum claim_outcome decide_identity(const struct claim *c)
+{
+	bool holds = c->live && c->token_given && c->token_matches && c->same_owner;
+
+	if (c->not_the_opened)
+		return CLAIM_REFUSED_OPENED;
+	/* Who opened it was permitted this VM. And who runs it already, and comes back, is nobody new: what was said about
+	 * the VM in the meantime does not orphan it. */
+	if (c->opened || (holds && c->same_process))
+		return CLAIM_START;
+	if (c->announced && c->not_announced_uid)
+		return CLAIM_REFUSED_ANNOUNCED_UID;
+	if (c->announced && c->not_announced_label)
+		return CLAIM_REFUSED_ANNOUNCED_LABEL;
+	return c->denied ? CLAIM_REFUSED_RULE : CLAIM_START;
+}
+
 enum claim_outcome claim_decide(const struct claim *c)
 {
+	enum claim_outcome identity = decide_identity(c);
+
+	if (identity != CLAIM_START)
+		return identity;
 	if (c->name_is_uuid)
 		return CLAIM_REFUSED_NAME_IS_UUID;
 	if (c->name_taken)
 		return CLAIM_REFUSED_NAME_TAKEN;
 	if (!c->uuid_known && !c->live && !c->stopped)
 		return c->full ? CLAIM_REFUSED_FULL : CLAIM_START;
-	/* The token alone does not do: one that leaked to another user is no claim. */
-	if (!c->same_owner)
+	/* The token alone does not do: one that leaked to another user is no claim. Who is vouched for is the new owner. */
+	if (!c->same_owner && !c->opened && !(c->announced && c->announced_as))
 		return CLAIM_REFUSED_OWNER;
 	if (c->live)
 		return decide_live(c);
@@ -58,6 +80,14 @@ const char *claim_refusal(enum claim_outcome outcome, uint32_t *ret_code)
 		[CLAIM_REFUSED_FULL] = {CPUPOLICY_ERROR_LIMIT, "The daemon has as many VMs on record as it may have."},
 		[CLAIM_REFUSED_NAME_DIFFERS] = {CPUPOLICY_ERROR_IDENTITY,
 						"The VM with this UUID is running under another name."},
+		[CLAIM_REFUSED_OPENED] = {CPUPOLICY_ERROR_IDENTITY,
+					  "This connection was opened for another VM, name or user."},
+		[CLAIM_REFUSED_ANNOUNCED_UID] = {CPUPOLICY_ERROR_IDENTITY,
+						 "The VM with this UUID is announced with another user."},
+		[CLAIM_REFUSED_ANNOUNCED_LABEL] = {CPUPOLICY_ERROR_IDENTITY,
+						   "The VM with this UUID is announced with another security label."},
+		[CLAIM_REFUSED_RULE] = {CPUPOLICY_ERROR_IDENTITY,
+					"The policy's rules do not let this process register this VM."},
 	};
 
 	if ((unsigned)outcome >= sizeof(refusals) / sizeof(refusals[0])) {

@@ -66,6 +66,15 @@ void host_capacity_changed(struct host *host);
 /* The recorder takes nothing more, and is about to be freed. */
 void host_recording_ended(struct host *host);
 
+/* Who opened the connection for somebody else, and for which VM. */
+struct host_voucher {
+	uint8_t uuid[CPUPOLICY_UUID_SIZE];
+	char name[CPUPOLICY_NAME_SIZE]; /* "": any */
+	uid_t uid;                      /* of its VMM */
+	uid_t by_uid;
+	pid_t by_pid; /* 0: not known */
+};
+
 struct host_registration {
 	uint8_t uuid[CPUPOLICY_UUID_SIZE];
 	uint8_t token[CPUPOLICY_TOKEN_SIZE];
@@ -73,6 +82,7 @@ struct host_registration {
 	uint32_t possible;
 	uint64_t features; /* negotiated */
 	struct vm_registration vm;
+	const struct host_voucher *voucher; /* NULL: the peer came by itself */
 };
 
 /* 0: `registered` or `refused` follows, possibly before this returns, and *ret is set before it; NULL if it is refused at
@@ -229,6 +239,9 @@ struct host_announcement {
 /* NULL: nobody said anything. Valid until the loop goes on. */
 const struct host_announcement *host_announcement_find(const struct host *host,
 						       const uint8_t uuid[CPUPOLICY_UUID_SIZE]);
+/* Is that name announced, and of no VM with this UUID? Linear. */
+bool host_announcement_name_is_taken(const struct host *host, const char *name,
+				     const uint8_t uuid[CPUPOLICY_UUID_SIZE]);
 /*
  * Each replaces what was said of that VM; or is withdrawn (then only the UUIDs mean something). All of them, or none:
  * HOST_NOT_OWNER if another provider that is here announced one, HOST_LIMITS. First on disk, then in force, then

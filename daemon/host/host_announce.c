@@ -58,6 +58,22 @@ const struct host_announcement *host_announcement_find(const struct host *host, 
 	return find(host, uuid);
 }
 
+bool host_announcement_name_is_taken(const struct host *host, const char *name, const uint8_t uuid[CPUPOLICY_UUID_SIZE])
+{
+	bool taken = false;
+
+	for (size_t i = 0; i < host->n_announcements; i++) {
+		const struct store_announcement *said = &host->announcements[i]->said;
+
+		if (!said->name || strcmp(said->name, name) != 0)
+			continue;
+		if (memcmp(said->uuid, uuid, sizeof(said->uuid)) == 0)
+			return false;
+		taken = true;
+	}
+	return taken;
+}
+
 static void announcement_free(struct host_announcement *a)
 {
 	if (!a)

@@ -152,13 +152,16 @@ void host_notice_flush(void *userdata)
 
 void host_notice_log(const struct host_vm *vm, const struct host_line *line, const char *format, ...)
 {
-	char vcpu[16], job[24], uid[16], text[1024];
+	const uid_t *uid_of = line->peer ? &line->peer->uid : line->uid;
+	char vcpu[16], job[24], uid[16], pid[16], text[1024];
 	va_list ap;
 
 	if (line->vcpu)
 		snprintf(vcpu, sizeof(vcpu), "%u", *line->vcpu);
-	if (line->uid)
-		snprintf(uid, sizeof(uid), "%u", (unsigned)*line->uid);
+	if (uid_of)
+		snprintf(uid, sizeof(uid), "%u", (unsigned)*uid_of);
+	if (line->peer)
+		snprintf(pid, sizeof(pid), "%d", (int)line->peer->pid);
 	snprintf(job, sizeof(job), "%" PRIu64, line->job);
 	va_start(ap, format);
 	vsnprintf(text, sizeof(text), format, ap);
@@ -172,7 +175,12 @@ void host_notice_log(const struct host_vm *vm, const struct host_line *line, con
 		{"REASON", line->reason},
 		{"RULE", line->rule},
 		{"JOB", line->job != 0 ? job : NULL},
-		{"UID", line->uid ? uid : NULL},
+		{"UID", uid_of ? uid : NULL},
+		{"PEER_PID", line->peer ? pid : NULL},
+		{"PEER_LABEL", line->peer ? line->peer->label : NULL},
+		{"PEER_UNIT", line->peer ? line->peer->unit : NULL},
+		{"PEER_SLICE", line->peer ? line->peer->slice : NULL},
+		{"PEER_MACHINE", line->peer ? line->peer->machine : NULL},
 		{NULL, NULL},
 	};
 

@@ -93,9 +93,10 @@ void host_identify(const struct host *host, const char *vm, const char *name, ui
 		uint32_t n;
 		struct policy_decision decision;
 
-		host_policy_announced_subject(host, &subject);
 		if (found)
 			subject = host_policy_subject(found, uid);
+		else
+			host_policy_announced_subject(host, &subject);
 		subject.name = name;
 		policy_assign(host->policy, &subject, &decision);
 		identity_of(&identity, decision.assignment.class, policy_tenants(host->policy, &n),
@@ -247,7 +248,10 @@ void host_reload(struct host *host, uid_t uid, host_done_fn fn, void *userdata)
 		return;
 	}
 	r = policy_load(&policy, host->config->policy_directory, &error);
+	if (r >= 0)
+		r = policy_resolve(policy, &error);
 	if (r < 0) {
+		policy_unref(policy);
 		answer(host, r == -ENOMEM ? HOST_NO_MEMORY : HOST_INVALID_POLICY, error ? error : strerror(-r), fn,
 		       userdata);
 		return;

@@ -511,6 +511,7 @@ struct host_line {
 	int level;
 	const uint32_t *vcpu;
 	const uid_t *uid;
+	const struct peer *peer; /* instead of uid: all that is known of it */
 	uint64_t job;
 	const char *verdict;
 	const char *reason;

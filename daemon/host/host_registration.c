@@ -14,6 +14,7 @@
 
 struct refusal {
 	uint32_t code; /* CPUPOLICY_ERROR_*; 0: it is not refused */
+	uint32_t rule; /* of registration, that refused it; 0: another reason */
 	enum counters_registration outcome;
 	char why[CPUPOLICY_ERROR_SIZE];
 };
@@ -21,19 +22,21 @@ struct refusal {
 static void refuse(struct host *host, const struct host_registration *reg, const struct peer *peer,
 		   const struct host_link_ops *ops, void *link, const struct refusal *refusal)
 {
-	char uuid[UUID_TEXT_SIZE], uid[16];
+	char uuid[UUID_TEXT_SIZE], rule[32];
+	struct peerlog_fields fields;
 
 	host->counters.registrations[refusal->outcome]++;
 	if (peerlog_open(&host->peerlog, peer->uid, host_now(host))) {
 		uuid_format(uuid, reg->uuid);
-		snprintf(uid, sizeof(uid), "%u", (unsigned)peer->uid);
+		snprintf(rule, sizeof(rule), "registration-%u", refusal->rule);
 		log_fields(LOG_WARNING,
-			   (const struct log_field[]){
-				   {"VM_UUID", uuid},
-				   {"VM_NAME", reg->name},
-				   {"UID", uid},
-				   {NULL, NULL},
-			   },
+			   peerlog_fields(&fields, peer,
+					  (const struct log_field[]){
+						  {"VM_UUID", uuid},
+						  {"VM_NAME", reg->name},
+						  {"RULE", refusal->rule > 0 ? rule : NULL},
+						  {NULL, NULL},
+					  }),
 			   "refused to register VM %s: %s", reg->name, refusal->why);
 	}
 	ops->refused(link, refusal->code, refusal->why);
@@ -71,19 +74,89 @@ static void settle(struct host *host, const uint8_t uuid[CPUPOLICY_UUID_SIZE])
 		host_session_check_process(vm);
 }
 
+/* What the policy says of the VM that it would be. */
+static struct policy_decision would_have(const struct host *host, const struct host_vm *vm,
+					 const struct host_registration *reg, uid_t uid)
+{
+	struct policy_subject subject = {.name = reg->name, .uid = uid};
+	struct policy_decision decision;
+
+	memcpy(subject.uuid, reg->uuid, sizeof(subject.uuid));
+	if (vm) {
+		subject.class = vm->assigned.class;
+		subject.tenant = vm->assigned.tenant;
+	}
+	host_policy_announced_subject(host, &subject);
+	policy_assign(host->policy, &subject, &decision);
+	return decision;
+}
+
+static bool is_the_opened(const struct host_voucher *voucher, const struct host_registration *reg,
+			  const struct peer *peer)
+{
+	return memcmp(voucher->uuid, reg->uuid, sizeof(voucher->uuid)) == 0 && voucher->uid == peer->uid &&
+	       (!*voucher->name || strcmp(voucher->name, reg->name) == 0);
+}
+
+/* A label may come with a mode that whoever announced it does not say. */
+static bool is_label(const char *announced, const char *label)
+{
+	size_t length = label ? peer_label_length(label) : 0;
+
+	return label && (strcmp(announced, label) == 0 ||
+			 (strlen(announced) == length && memcmp(announced, label, length) == 0));
+}
+
+/* What a provider said of the VM, against the peer. */
+static void compare_announced(const struct host *host, const struct host_registration *reg, const struct peer *peer,
+			      struct claim *claim)
+{
+	const struct host_announcement *a = host_announcement_find(host, reg->uuid);
+	bool uid_said = a && a->said.uid != STORE_ANNOUNCEMENT_ANY_UID, label_said = a && a->said.label;
+
+	claim->announced = a;
+	claim->not_announced_uid = uid_said && peer->uid != 0 && peer->uid != a->said.uid;
+	claim->not_announced_label = label_said && !is_label(a->said.label, peer->label);
+	claim->announced_as = uid_said && peer->uid == a->said.uid && !claim->not_announced_label;
+	/* Nobody takes the name of one that is to come. */
+	if (!reg->voucher && host_announcement_name_is_taken(host, reg->name, reg->uuid))
+		claim->name_taken = true;
+}
+
+/* The rules of registration. */
+static bool is_denied(const struct host *host, const struct host_registration *reg, const struct peer *peer,
+		      uint32_t tenant, const struct claim *claim, uint32_t *ret_rule)
+{
+	const struct registrants_subject subject = {
+		.name = reg->name,
+		.uuid = reg->uuid,
+		.tenant = tenant,
+		.peer = peer,
+		.announced = claim->announced && !claim->not_announced_uid && !claim->not_announced_label,
+	};
+
+	return !registrants_allow(policy_registrants(host->policy), &subject, ret_rule);
+}
+
 static enum claim_outcome decide(struct host *host, const struct host_vm *vm, const struct host_registration *reg,
-				 const struct peer *peer)
+				 const struct peer *peer, uint32_t tenant, uint32_t *ret_rule)
 {
 	const struct host_vm *named = host_index_name(&host->index, reg->name);
 	uint8_t ignored[CPUPOLICY_UUID_SIZE];
+	uint32_t rule;
 	struct claim c = {
 		.name_taken = named && named != vm,
 		.name_is_uuid = uuid_parse(ignored, reg->name) == 0,
 		.token_given = token_given(reg->token),
 		.incoming = reg->vm.flags & CPUPOLICY_REG_INCOMING,
 		.full = host->index.n >= host->config->max_vms,
+		.opened = reg->voucher,
+		.not_the_opened = reg->voucher && !is_the_opened(reg->voucher, reg, peer),
 	};
+	enum claim_outcome outcome;
 
+	compare_announced(host, reg, peer, &c);
+	c.denied = is_denied(host, reg, peer, tenant, &c, &rule);
 	if (vm) {
 		c.uuid_known = true;
 		c.stopped = vm->core->link == VM_STOPPED;
@@ -92,6 +165,7 @@ static enum claim_outcome decide(struct host *host, const struct host_vm *vm, co
 		c.name_differs = strcmp(reg->name, vm->name) != 0;
 		c.possible_differs = reg->possible != vm->core->possible;
 		c.same_owner = peer->uid == 0 || peer->uid == vm->peer.uid;
+		c.same_process = peer_same_process(peer, &vm->peer);
 		c.incoming_taken = vm->incoming != NULL;
 		/* A former migration source that connects again must not take the VM from who runs it. */
 		if (vm->live && reg->vm.run_state == CPUPOLICY_RUN_INACTIVE)
@@ -100,7 +174,9 @@ static enum claim_outcome decide(struct host *host, const struct host_vm *vm, co
 		if (!vm->live && peer->pid == vm->peer.pid && peer->start_time == vm->peer.start_time)
 			c.incoming = false;
 	}
-	return claim_decide(&c);
+	outcome = claim_decide(&c);
+	*ret_rule = outcome == CLAIM_REFUSED_RULE ? rule : 0;
+	return outcome;
 }
 
 /* The name may be new; the record keeps what an operator asked for. */
@@ -269,32 +345,16 @@ static int carry_out(struct host *host, enum claim_outcome outcome, struct host_
 	}
 }
 
-/* The class that it has, or would have. */
-static const struct service_class *class_of(const struct host *host, const struct host_vm *vm,
-					    const struct host_registration *reg, uid_t uid)
-{
-	struct policy_subject subject = {.name = reg->name, .uid = uid};
-	struct policy_decision decision;
-
-	memcpy(subject.uuid, reg->uuid, sizeof(subject.uuid));
-	if (vm) {
-		subject.class = vm->assigned.class;
-		subject.tenant = vm->assigned.tenant;
-	}
-	host_policy_announced_subject(host, &subject);
-	policy_assign(host->policy, &subject, &decision);
-	return decision.assignment.class;
-}
-
 /* All but room for it. */
 static enum claim_outcome examine(struct host *host, struct host_vm *vm, const struct host_registration *reg,
 				  const struct peer *peer, struct refusal *ret)
 {
-	enum claim_outcome outcome = decide(host, vm, reg, peer);
+	struct policy_decision has = would_have(host, vm, reg, peer->uid);
+	enum claim_outcome outcome = decide(host, vm, reg, peer, has.assignment.tenant, &ret->rule);
 	const char *why = claim_refusal(outcome, &ret->code);
 
 	ret->outcome = outcome == CLAIM_REFUSED_FULL ? COUNTERS_REFUSED_LIMIT : COUNTERS_REFUSED_IDENTITY;
-	if (!why && host_policy_asks(class_of(host, vm, reg, peer->uid)) && !(reg->features & CPUPOLICY_F_ASK)) {
+	if (!why && host_policy_asks(has.assignment.class) && !(reg->features & CPUPOLICY_F_ASK)) {
 		ret->code = CPUPOLICY_ERROR_UNSUPPORTED;
 		ret->outcome = COUNTERS_REFUSED_UNSUPPORTED;
 		why = "The class of this VM asks before each CPU_ON, and this VMM cannot ask.";

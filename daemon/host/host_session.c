@@ -55,20 +55,6 @@ void host_session_close(struct host_session *session, const char *why)
 	host_session_free(session);
 }
 
-static int peer_copy(struct peer *ret, const struct peer *peer)
-{
-	char *label = NULL;
-
-	if (peer->label) {
-		label = strdup(peer->label);
-		if (!label)
-			return -ENOMEM;
-	}
-	*ret = *peer;
-	ret->label = label;
-	return 0;
-}
-
 int host_session_new(struct host_session **ret, struct host *host, const struct host_registration *reg,
 		     const struct peer *peer, const struct host_link_ops *ops, void *link)
 {
@@ -348,7 +334,7 @@ void host_session_durable(struct host_vm *vm)
 	if (!s->reply_due)
 		return;
 	if (host_notice_gate(vm))
-		host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .uid = &vm->peer.uid),
+		host_notice_log(vm, HOST_LINE(.level = LOG_INFO, .peer = &vm->peer),
 				"VM %s is registered by process %d, epoch %u, %u possible vCPUs", vm->name,
 				(int)vm->peer.pid, vm->core->epoch, vm->core->possible);
 	host_session_joined(vm, s);

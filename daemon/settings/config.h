@@ -25,10 +25,11 @@ struct config {
 	char *metrics;          /* "none", or where they are served: see metrics.h */
 	char *metrics_group;    /* of that socket file; NULL: the daemon's */
 	uint32_t max_vms;
-	uint32_t max_connections;         /* that have not registered a VM */
-	uint32_t max_connections_per_uid; /* of those */
-	uint64_t handshake_timeout;       /* ns until a connection must have registered */
-	struct rate_limit messages;       /* per connection */
+	uint32_t max_connections;          /* that have not registered a VM */
+	uint32_t max_connections_per_uid;  /* of those */
+	uint32_t max_connections_per_unit; /* of those, with the same unit and label */
+	uint64_t handshake_timeout;        /* ns until a connection must have registered */
+	struct rate_limit messages;        /* per connection */
 };
 
 /* A missing file means the built-in defaults if `optional`. -EINVAL: it is not as it should be. On failure *ret_error

@@ -49,6 +49,7 @@ struct policy *policy_unref(struct policy *policy)
 	free(policy->classes);
 	free(policy->tenants);
 	free(policy->rules);
+	registrants_clear(&policy->registrants);
 	free_sources(policy->sources, policy->n_sources);
 	free(policy);
 	return NULL;
@@ -173,6 +174,15 @@ int policy_load(struct policy **ret, const char *directory, char **ret_error)
 		return r;
 	}
 	return make(ret, sources, (size_t)n, ret_error);
+}
+
+int policy_resolve(struct policy *policy, char **ret_error)
+{
+	int r;
+
+	*ret_error = NULL;
+	r = registrants_resolve(&policy->registrants, "/etc/passwd", "/etc/group", ret_error);
+	return r == -ENOENT ? -EINVAL : r;
 }
 
 /* ---- questions ---- */
@@ -344,6 +354,11 @@ static void decide_class(const struct policy *policy, const struct policy_subjec
 		return;
 	}
 	decision->assignment.class = policy->default_class;
+}
+
+const struct registrants *policy_registrants(const struct policy *policy)
+{
+	return &policy->registrants;
 }
 
 void policy_assign(const struct policy *policy, const struct policy_subject *subject, struct policy_decision *ret)

@@ -16,6 +16,7 @@
 
 #include "daemon/core/class.h"
 #include "daemon/core/fleet.h"
+#include "daemon/settings/registrants.h"
 #include "proto/cpupolicy-proto.h"
 
 struct policy;
@@ -32,6 +33,8 @@ struct policy_source {
  * there is no memory for one.
  */
 int policy_load(struct policy **ret, const char *directory, char **ret_error);
+/* Looks up the users and groups of this host that it names, before it is used; see registrants_resolve(). -EINVAL as above. */
+int policy_resolve(struct policy *policy, char **ret_error);
 /* The same of texts that somebody else has read, in this order. They are copied. */
 int policy_parse(struct policy **ret, const struct policy_source *sources, size_t n, char **ret_error);
 struct policy *policy_ref(struct policy *policy);
@@ -96,6 +99,9 @@ struct policy_decision {
 	bool announced_class_unknown; /* the same of what is announced; not looked at where an assignment decides */
 	bool announced_tenant_unknown;
 };
+
+/* Who may register which VM. */
+const struct registrants *policy_registrants(const struct policy *policy);
 
 /* The tenant first: as assigned, else as announced, else by the first rule that matches and names one. Then the class in the same way, where
  * rules may match the tenant; else the default. Linear in the number of rules. */

@@ -5,6 +5,7 @@
 /* What policy.c, which answers questions, and policy_read.c, which makes it from texts, share. */
 
 #include "daemon/settings/policy.h"
+#include "daemon/settings/registrants.h"
 
 /* What is not given matches everything. */
 struct policy_rule {
@@ -28,6 +29,7 @@ struct policy {
 	uint32_t n_tenants;
 	struct policy_rule *rules; /* in the order in which they are tried */
 	size_t n_rules;
+	struct registrants registrants;
 	const struct service_class *default_class;
 	struct policy_capacity capacity;
 	bool observe;

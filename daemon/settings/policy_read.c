@@ -515,6 +515,32 @@ static int read_rules(struct json_reader *reader, const struct json_row *row, js
 	return 0;
 }
 
+static int read_registration(struct json_reader *reader, const struct json_row *row, json_t *value, void *to)
+{
+	struct registrants *registrants = &policy_of(reader)->registrants;
+	json_t *element;
+	size_t i;
+	int r;
+
+	if (!json_is_array(value))
+		return json_table_expected(reader, value, "an array");
+	r = grow(reader, (void **)&registrants->rules, sizeof(*registrants->rules), registrants->n,
+		 json_array_size(value), MAX_RULES);
+	if (r < 0)
+		return r;
+	json_array_foreach(value, i, element) {
+		struct registrants_rule *rule = &registrants->rules[registrants->n++];
+
+		*rule = (struct registrants_rule){.tenant = FLEET_NO_TENANT};
+		json_table_push(reader, NULL, i);
+		r = registrants_read_rule(reader, element, rule, read_tenant_name);
+		json_table_pop(reader);
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
 static int read_default(struct json_reader *reader, const struct json_row *row, json_t *value, void *to)
 {
 	struct builder *builder = reader->userdata;
@@ -532,15 +558,23 @@ static int leave(struct json_reader *reader, const struct json_row *row, json_t 
 }
 
 static const struct json_row names[] = {
-	{.key = "classes", .read = read_classes}, {.key = "tenants", .read = read_tenants},
-	{.key = "rules", .read = leave},          {.key = "default_class", .read = leave},
-	{.key = "host", .read = read_host},       {0},
+	{.key = "classes", .read = read_classes},
+	{.key = "tenants", .read = read_tenants},
+	{.key = "rules", .read = leave},
+	{.key = "default_class", .read = leave},
+	{.key = "host", .read = read_host},
+	{.key = "registration", .read = leave},
+	{0},
 };
 
 static const struct json_row references[] = {
-	{.key = "classes", .read = leave},    {.key = "tenants", .read = leave},
-	{.key = "rules", .read = read_rules}, {.key = "default_class", .read = read_default},
-	{.key = "host", .read = leave},       {0},
+	{.key = "classes", .read = leave},
+	{.key = "tenants", .read = leave},
+	{.key = "rules", .read = read_rules},
+	{.key = "default_class", .read = read_default},
+	{.key = "host", .read = leave},
+	{.key = "registration", .read = read_registration},
+	{0},
 };
 
 static int compare_names(const void *a, const void *b)

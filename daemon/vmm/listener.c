@@ -37,7 +37,6 @@ struct connection {
 	struct connection_list *list;
 	TAILQ_ENTRY(connection) entry;
 	uint64_t deadline;
-	uid_t uid;
 };
 
 struct listener {
@@ -106,13 +105,11 @@ static void hang_up(struct connection *c)
 
 static void log_refusal(struct listener *l, const struct peer *peer, const char *why)
 {
-	char uid[16];
+	struct peerlog_fields fields;
 
-	if (!peerlog_open(&l->peerlog, peer->uid, loop_now(l->loop)))
-		return;
-	snprintf(uid, sizeof(uid), "%u", (unsigned)peer->uid);
-	log_fields(LOG_WARNING, (const struct log_field[]){{"UID", uid}, {NULL, NULL}},
-		   "hung up on process %d of uid %u: %s", (int)peer->pid, (unsigned)peer->uid, why);
+	if (peerlog_open(&l->peerlog, peer->uid, loop_now(l->loop)))
+		log_fields(LOG_WARNING, peerlog_fields(&fields, peer, NULL), "hung up on process %d of uid %u: %s",
+			   (int)peer->pid, (unsigned)peer->uid, why);
 }
 
 /* ---- strangers ---- */
@@ -138,28 +135,32 @@ static void on_handshake_timeout(void *userdata)
 			add_stranger(l, c);
 			continue;
 		}
-		log_refusal(l, &(struct peer){.uid = c->uid}, "it did not register a VM in time");
+		log_refusal(l, session_peer(c->session), "it did not register a VM in time");
 		hang_up(c);
 	}
 	arm_handshake(l);
 }
 
-static uint32_t strangers_of(const struct listener *l, uid_t uid)
-{
-	struct connection *c;
-	uint32_t n = 0;
-
-	TAILQ_FOREACH(c, &l->strangers, entry)
-		n += c->uid == uid;
-	return n;
-}
-
+/* All VMs of a host may share a uid: then its unit and its label tell one of them from the others, for which it has to leave
+ * room. */
 static const char *over_quota(const struct listener *l, const struct peer *peer)
 {
+	bool told_apart = peer->unit || peer->label;
+	uint32_t of_uid = 0, alike = 0;
+	struct connection *c;
+
 	if (l->n_strangers >= l->config->max_connections)
 		return "too many connections that have not registered a VM";
-	if (strangers_of(l, peer->uid) >= l->config->max_connections_per_uid)
+	TAILQ_FOREACH(c, &l->strangers, entry) {
+		const struct peer *other = session_peer(c->session);
+
+		of_uid += other->uid == peer->uid;
+		alike += told_apart && peer_alike(other, peer);
+	}
+	if (of_uid >= l->config->max_connections_per_uid)
 		return "too many connections of this user that have not registered a VM";
+	if (alike >= l->config->max_connections_per_unit)
+		return "too many connections of this user's unit and label that have not registered a VM";
 	return NULL;
 }
 
@@ -192,7 +193,6 @@ static int welcome(struct listener *l, int fd, struct peer *peer)
 	if (!c)
 		return -ENOMEM;
 	c->listener = l;
-	c->uid = peer->uid;
 	r = session_new(&c->session, l->hub, fd, peer, &session_ops, c);
 	if (r < 0) {
 		free(c);

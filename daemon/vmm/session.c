@@ -36,13 +36,11 @@ static void run(struct session *s);
 
 void session_log_end(struct session *s, int level, const char *why)
 {
-	char uid[16];
+	struct peerlog_fields fields;
 
-	if (!peerlog_open(&s->hub->peerlog, s->peer.uid, loop_now(s->hub->loop)))
-		return;
-	snprintf(uid, sizeof(uid), "%u", (unsigned)s->peer.uid);
-	log_fields(level, (const struct log_field[]){{"UID", uid}, {NULL, NULL}}, "hung up on process %d of uid %u: %s",
-		   (int)s->peer.pid, (unsigned)s->peer.uid, why);
+	if (peerlog_open(&s->hub->peerlog, s->peer.uid, loop_now(s->hub->loop)))
+		log_fields(level, peerlog_fields(&fields, &s->peer, NULL), "hung up on process %d of uid %u: %s",
+			   (int)s->peer.pid, (unsigned)s->peer.uid, why);
 }
 
 struct session *session_free(struct session *session)
@@ -518,6 +516,11 @@ int session_new(struct session **ret, struct session_hub *hub, int fd, struct pe
 	*peer = (struct peer){0};
 	*ret = s;
 	return 0;
+}
+
+const struct peer *session_peer(const struct session *session)
+{
+	return &session->peer;
 }
 
 bool session_is_registering(const struct session *session)

@@ -36,6 +36,7 @@ int session_new(struct session **ret, struct session_hub *hub, int fd, struct pe
 /* Hangs up without a word, for reasons of ours: `ended` is not called, and a VM is not taken for lost. */
 struct session *session_free(struct session *session);
 
+const struct peer *session_peer(const struct session *session);
 /* A registration is under way: the daemon's turn, not the peer's. */
 bool session_is_registering(const struct session *session);
 

@@ -7,15 +7,17 @@
 #include "daemon/core/claim.h"
 #include "proto/cpupolicy-proto.h"
 
-#define FACTS 13
+#define FACTS 21
 
 static struct claim nth(unsigned n)
 {
 	struct claim c;
 	bool *const facts[FACTS] = {
-		&c.uuid_known,     &c.live,         &c.stopped,      &c.token_given,      &c.token_matches,
-		&c.name_taken,     &c.name_is_uuid, &c.name_differs, &c.possible_differs, &c.incoming,
-		&c.incoming_taken, &c.same_owner,   &c.full};
+		&c.uuid_known,     &c.live,         &c.stopped,      &c.token_given,       &c.token_matches,
+		&c.name_taken,     &c.name_is_uuid, &c.name_differs, &c.possible_differs,  &c.incoming,
+		&c.incoming_taken, &c.same_owner,   &c.full,         &c.same_process,      &c.opened,
+		&c.not_the_opened, &c.announced,    &c.announced_as, &c.not_announced_uid, &c.not_announced_label,
+		&c.denied};
 
 	memset(&c, 0, sizeof(c));
 	for (unsigned i = 0; i < FACTS; i++)
@@ -40,7 +42,10 @@ START_TEST(what_no_claim_may_do)
 		ck_assert(!c.name_taken);
 		ck_assert(!c.name_is_uuid);
 		if (on_record)
-			ck_assert(c.same_owner);
+			ck_assert(c.same_owner || c.opened || (c.announced && c.announced_as));
+		ck_assert(!c.not_the_opened);
+		if (c.denied || (c.announced && (c.not_announced_uid || c.not_announced_label)))
+			ck_assert(c.opened || (c.live && holder && c.same_owner && c.same_process));
 		if (c.live) {
 			ck_assert(holder);
 			ck_assert(!c.possible_differs);
@@ -66,7 +71,10 @@ START_TEST(what_every_claim_may_do)
 		struct claim c = nth(n);
 		bool holder = c.token_given && c.token_matches, on_record = c.uuid_known || c.live || c.stopped;
 
-		if (c.name_taken || c.name_is_uuid)
+		if (c.name_taken || c.name_is_uuid || c.not_the_opened)
+			continue;
+		if (!c.opened && (c.denied || (c.announced && (c.not_announced_uid || c.not_announced_label))) &&
+		    !(c.live && holder && c.same_owner && c.same_process))
 			continue;
 		if (!on_record && !c.full)
 			ck_assert_int_eq(claim_decide(&c), CLAIM_START);
@@ -108,6 +116,29 @@ START_TEST(refusals_say_why)
 	CASE(CLAIM_REFUSED_NAME_DIFFERS, running, c.name_differs = true);
 	CASE(CLAIM_REFUSED_INCOMING, running, c.incoming = true, c.incoming_taken = true);
 	CASE(CLAIM_REFUSED_FULL, new, c.full = true);
+	CASE(CLAIM_REFUSED_RULE, new, c.denied = true);
+	CASE(CLAIM_REFUSED_RULE, running, c.denied = true);
+	CASE(CLAIM_REFUSED_RULE, running, c.denied = true, c.incoming = true);
+	CASE(CLAIM_REFUSED_ANNOUNCED_UID, new, c.announced = c.not_announced_uid = true);
+	CASE(CLAIM_REFUSED_ANNOUNCED_UID, running, c.announced = c.not_announced_uid = true);
+	CASE(CLAIM_REFUSED_ANNOUNCED_LABEL, new, c.announced = c.not_announced_label = true);
+	CASE(CLAIM_REFUSED_OPENED, new, c.opened = c.not_the_opened = true);
+	/* An impostor learns by whom a VM is meant to be run, and not whether it runs. */
+	CASE(CLAIM_REFUSED_RULE, running, c.denied = true, c.token_given = false);
+	/* The very process that runs it comes back, whatever the rules have become. */
+	CASE(CLAIM_RESUME, running, c.same_process = c.denied = true);
+	CASE(CLAIM_RESUME, running, c.same_process = c.announced = c.not_announced_uid = true);
+	CASE(CLAIM_REFUSED_RULE, running, c.same_process = c.denied = true, c.token_matches = false);
+	CASE(CLAIM_REFUSED_RULE, running, c.same_process = c.denied = true, c.same_owner = false);
+	CASE(CLAIM_REFUSED_RULE, running, c.same_process = c.denied = true, c.live = false, c.stopped = true);
+	/* A launcher that was permitted vouches for it, and a provider for the next owner. Neither is a token. */
+	CASE(CLAIM_START, new, c.opened = c.denied = c.announced = c.not_announced_uid = true);
+	CASE(CLAIM_START, running, c.live = false, c.stopped = true, c.same_owner = false, c.opened = true);
+	CASE(CLAIM_START, running, c.live = false, c.stopped = true, c.same_owner = false,
+	     c.announced = c.announced_as = true);
+	CASE(CLAIM_REFUSED_LIVE, running, c.opened = true, c.token_given = false);
+	CASE(CLAIM_REFUSED_LIVE, running, c.announced = c.announced_as = true, c.token_matches = false);
+	CASE(CLAIM_REFUSED_OWNER, running, c.live = false, c.stopped = true, c.same_owner = false, c.announced = true);
 	/* There is room for whoever has it already. */
 	CASE(CLAIM_RESUME, running, c.full = true);
 	CASE(CLAIM_START, running, c.full = true, c.live = false, c.stopped = true);
@@ -119,7 +150,7 @@ END_TEST
 
 START_TEST(sentences)
 {
-	for (int o = CLAIM_START; o <= CLAIM_REFUSED_NAME_DIFFERS; o++) {
+	for (int o = CLAIM_START; o <= CLAIM_REFUSED_RULE; o++) {
 		uint32_t code = 99;
 		const char *why = claim_refusal((enum claim_outcome)o, &code);
 

@@ -67,6 +67,7 @@ START_TEST(defaults)
 	ck_assert_uint_eq(config->max_vms, 4096);
 	ck_assert_uint_eq(config->max_connections, 2048);
 	ck_assert_uint_eq(config->max_connections_per_uid, 1024);
+	ck_assert_uint_eq(config->max_connections_per_unit, 768);
 	ck_assert_uint_eq(config->handshake_timeout, 10 * NSEC_PER_SEC);
 	ck_assert_uint_eq(config->messages.per_second, 20000);
 	ck_assert_uint_eq(config->messages.burst, 40000);
@@ -82,7 +83,8 @@ START_TEST(every_key)
 	     "\"socket\": \"/tmp/s\", \"socket_mode\": \"0606\", \"socket_group\": \"kvm\",\n"
 	     "\"state_directory\": \"/tmp/d\", \"policy_directory\": \"/tmp/p\", \"record_directory\": \"/tmp/r\",\n"
 	     "\"bus\": \"unix:path=/tmp/bus\",\n"
-	     "\"limits\": {\"vms\": 1, \"connections\": 2, \"connections_per_uid\": 3, \"handshake_seconds\": 4,\n"
+	     "\"limits\": {\"vms\": 1, \"connections\": 2, \"connections_per_uid\": 3, \"connections_per_unit\": 7, "
+	     "\"handshake_seconds\": 4,\n"
 	     "            \"messages_per_second\": 5, \"messages_burst\": 6}\n"
 	     "}\n");
 	ck_assert_str_eq(config->socket, "/tmp/s");
@@ -93,6 +95,7 @@ START_TEST(every_key)
 	ck_assert_uint_eq(config->max_vms, 1);
 	ck_assert_uint_eq(config->max_connections, 2);
 	ck_assert_uint_eq(config->max_connections_per_uid, 3);
+	ck_assert_uint_eq(config->max_connections_per_unit, 7);
 	ck_assert_uint_eq(config->handshake_timeout, 4 * NSEC_PER_SEC);
 	ck_assert_uint_eq(config->messages.per_second, 5);
 	ck_assert_uint_eq(config->messages.burst, 6);
@@ -165,6 +168,7 @@ static const struct {
 	 "state_directory, policy_directory, record_directory, bus, metrics, metrics_group, limits"},
 	{"{\n\t\"limits\": {\n\t\t\"vms\": 1,\n\t\t\"connection\": 1\n\t}\n}",
 	 ":4:3: limits.connection: unknown key; expected one of vms, connections, connections_per_uid, "
+	 "connections_per_unit, "
 	 "handshake_seconds, messages_per_second, messages_burst"},
 	/* types; the position is the value's */
 	{"[]", ":1:1: expected an object, not an array"},

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 
 #include <check.h>
+#include <grp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -88,7 +89,8 @@ static void connect_there(int fd)
 
 	/* A name that would mislead who splits the line at spaces or at the first parenthesis. */
 	prctl(PR_SET_NAME, "x) Z 1 1 (y");
-	if (child_uid != getuid() && (setgid(child_uid) < 0 || setuid(child_uid) < 0))
+	if (child_uid != getuid() &&
+	    (setgroups(2, (const gid_t[]){4243, 4244}) < 0 || setgid(child_uid) < 0 || setuid(child_uid) < 0))
 		_exit(1);
 	if (connect(s, (struct sockaddr *)&address, address_length) < 0)
 		_exit(1);
@@ -108,8 +110,11 @@ START_TEST(peer_is_who_connected)
 	ck_assert_int_eq(peer_from_socket(&peer, connection), 0);
 	ck_assert_int_eq(peer.pid, child.pid);
 	ck_assert_uint_eq(peer.uid, child_uid);
-	if (getuid() == 0)
+	if (getuid() == 0) {
 		ck_assert_uint_eq(peer.gid, child_uid);
+		ck_assert(peer_in_group(&peer, 4243) && peer_in_group(&peer, 4244));
+	}
+	ck_assert(!peer_in_group(&peer, 4245));
 	ck_assert_uint_ne(peer.start_time, 0);
 	if (peer.label) {
 		ck_assert_uint_ne(strlen(peer.label), 0);
@@ -138,6 +143,76 @@ START_TEST(peer_is_who_connected)
 	peer_clear(&peer);
 	close(connection);
 	close(listener);
+}
+END_TEST
+
+START_TEST(copy_is_its_own)
+{
+	gid_t groups[] = {1, 2};
+	struct peer peer = {
+		.uid = 1,
+		.pid = 2,
+		.start_time = 3,
+		.label = (char *)"label (enforce)",
+		.machine = (char *)"machine",
+		.unit = (char *)"unit",
+		.slice = (char *)"slice",
+		.groups = groups,
+		.n_groups = 2,
+	};
+	struct peer copy;
+
+	ck_assert_int_eq(peer_copy(&copy, &peer), 0);
+	groups[1] = 9;
+	ck_assert(peer_alike(&copy, &peer) && peer_same_process(&copy, &peer));
+	ck_assert_str_eq(copy.machine, "machine");
+	ck_assert_str_eq(copy.slice, "slice");
+	ck_assert(copy.label != peer.label && copy.unit != peer.unit);
+	ck_assert(peer_in_group(&copy, 2) && peer_in_group(&copy, 0) && !peer_in_group(&copy, 9));
+	copy.start_time = 4;
+	ck_assert(!peer_same_process(&copy, &peer));
+	copy.start_time = peer.start_time = 0;
+	ck_assert(!peer_same_process(&copy, &peer)); /* it may be a later one with its number */
+	free(copy.unit);
+	copy.unit = NULL;
+	ck_assert(!peer_alike(&copy, &peer));
+	peer_clear(&copy);
+}
+END_TEST
+
+START_TEST(label_without_its_mode)
+{
+	ck_assert_uint_eq(peer_label_length("libvirt-1 (enforce)"), 9);
+	ck_assert_uint_eq(peer_label_length("unconfined"), 10);
+	ck_assert_uint_eq(peer_label_length("system_u:system_r:svirt_t:s0:c1,c2"), 34);
+	ck_assert_uint_eq(peer_label_length("a b"), 3);
+	ck_assert_uint_eq(peer_label_length("a (b"), 4);
+	ck_assert_uint_eq(peer_label_length(" (b)"), 4);
+	ck_assert_uint_eq(peer_label_length(""), 0);
+}
+END_TEST
+
+START_TEST(sender_by_its_credentials)
+{
+	struct child child = start(ready_and_wait);
+	struct ucred cred = {.pid = child.pid, .uid = 12, .gid = 13};
+	struct peer peer;
+
+	ck_assert_int_eq(peer_from_credentials(&peer, &cred), 0);
+	ck_assert_uint_eq(peer.uid, 12);
+	ck_assert(peer_in_group(&peer, 13) && !peer_in_group(&peer, 0));
+	ck_assert(peer_alive(child.pid, peer.start_time));
+	ck_assert_uint_ne(peer.start_time, 0);
+	peer_clear(&peer);
+	end(&child);
+	reap(&child);
+	/* not visible from here */
+	cred.pid = 0;
+	ck_assert_int_eq(peer_from_credentials(&peer, &cred), 0);
+	ck_assert_int_eq(peer.pid, 0);
+	ck_assert_uint_eq(peer.start_time, 0);
+	ck_assert_ptr_null(peer.label);
+	peer_clear(&peer);
 }
 END_TEST
 
@@ -208,6 +283,9 @@ int main(void)
 	int failed;
 
 	tcase_add_test(tc, peer_is_who_connected);
+	tcase_add_test(tc, copy_is_its_own);
+	tcase_add_test(tc, label_without_its_mode);
+	tcase_add_test(tc, sender_by_its_credentials);
 	tcase_add_test(tc, unknown_processes_are_not_said_to_be_gone);
 	tcase_add_test(tc, process_without_its_first_thread_is_alive);
 	tcase_add_test(tc, what_is_no_socket_has_no_peer);

@@ -443,7 +443,7 @@ static const struct {
 	{"{", NULL, "a:1:1: string or '}' expected near end of file"},
 	{"{}", "[]", "b:1:1: expected an object, not an array"},
 	{"{\"class\": {}}", NULL,
-	 "a:1:2: class: unknown key; expected one of classes, tenants, rules, default_class, host"},
+	 "a:1:2: class: unknown key; expected one of classes, tenants, rules, default_class, host, registration"},
 	{"{\"classes\": []}", NULL, "a:1:13: classes: expected an object, not an array"},
 	{"{\"tenants\": 1}", NULL, "a:1:13: tenants: expected an object, not 1"},
 	{"{\"rules\": {}}", NULL, "a:1:11: rules: expected an array, not an object"},

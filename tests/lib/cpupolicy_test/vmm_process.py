@@ -20,23 +20,32 @@ else:
 
 
 class VmmProcess:
-    """Like wire.Vmm.start() and calls by name; kill() ends it as a crash would."""
+    """Like wire.Vmm.start() and calls by name; kill() ends it as a crash would. `groups`: supplementary ones
+    of another user; `fd`: a connected socket instead of a path; `cgroup`: the Cgroup it is in."""
 
-    def __init__(self, directory, socket, name, uid=None, command=(sys.executable, __file__),
-                 **register):
+    def __init__(self, directory, socket, name, uid=None, groups=(), cgroup=None, fd=None,
+                 command=(sys.executable, __file__), **register):
         read, self._stdin = os.pipe()
         self._stdout, write = os.pipe()
         env = dict(os.environ, PYTHONDONTWRITEBYTECODE="1")
         self.process = Process(
-            [*command, str(read), str(write), str(-1 if uid is None else uid)],
-            pathlib.Path(directory) / f"vmm-{name}.log", pass_fds=(read, write), env=env,
+            [*command, str(read), str(write), str(-1 if uid is None else uid),
+             *[str(g) for g in groups]],
+            pathlib.Path(directory) / f"vmm-{name}.log",
+            pass_fds=(read, write, *([] if fd is None else [fd])), env=env,
             stdin=subprocess.DEVNULL)
         os.close(read)
         os.close(write)
         self._lines = os.fdopen(self._stdout, "r", encoding="utf-8")
         if "uuid" in register:
             register["uuid"] = str(register["uuid"])
-        self.call("start", str(socket), name, **register)
+        if cgroup:
+            cgroup.add(self.process.pid)
+        try:
+            self.token = self.call("start", str(socket) if fd is None else fd, name, **register)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def pid(self):
@@ -69,9 +78,9 @@ def _printable(value):
     return value.hex() if isinstance(value, bytes) else value
 
 
-def _main(read, write, uid):
+def _main(read, write, uid, *groups):
     if uid >= 0:
-        os.setgroups([])
+        os.setgroups(groups)
         os.setresgid(uid, uid, uid)
         os.setresuid(uid, uid, uid)
     vmm = None
@@ -87,6 +96,13 @@ def _main(read, write, uid):
                         kwargs["token"] = bytes.fromhex(kwargs["token"])
                     vmm = wire.Vmm.start(*args, **kwargs)
                     result = vmm.token
+                elif method == "reconnect":
+                    vmm.close()
+                    again = wire.Vmm(*args)
+                    again.hello()
+                    vmm = again.register(vmm.name, possible=vmm.possible, uuid=vmm.uuid,
+                                         token=vmm.token, **kwargs)
+                    result = vmm.confirm()
                 elif method == "reopen_page_for_writing":
                     result = os.close(os.open(f"/proc/self/fd/{vmm.page.fd}", os.O_RDWR))
                 else:

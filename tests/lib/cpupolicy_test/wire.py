@@ -121,12 +121,15 @@ class Page:
 
 
 class Connection:
-    """Bytes and descriptors on the daemon's socket."""
+    """Bytes and descriptors on the daemon's socket; `path` may be a connected descriptor, taken over."""
 
     def __init__(self, path, deadline=DEADLINE):
         self.deadline = deadline
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self.sock.connect(str(path))  # blocks while the daemon's backlog is full
+        if isinstance(path, int):
+            self.sock = socket.socket(fileno=path)
+        else:
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            self.sock.connect(str(path))  # blocks while the daemon's backlog is full
         self.sock.settimeout(deadline)
         self.fds = []
         self._buffer = b""
