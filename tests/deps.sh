@@ -22,7 +22,7 @@ check=(
 	"${demo[@]}"
 	bash-completion ccache clang-format git polkitd python3-pytest python3-pytest-xdist shellcheck tmux
 	# packages, and the machine that they are installed in
-	debhelper debootstrap systemd-container
+	debhelper debootstrap lintian systemd-container
 )
 
 case ${1:-check} in

@@ -8,8 +8,9 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
-# pylint: disable=wrong-import-position
+# pylint: disable=wrong-import-position,unused-import
 from cpupolicy_test import machine as machines  # noqa: E402
+from cpupolicy_test.fixtures import directory  # noqa: E402,F401
 from cpupolicy_test.lab import temporary_directory  # noqa: E402
 
 _live = []
@@ -37,8 +38,8 @@ class _Boots:
 @pytest.fixture(scope="session")
 def machine():
     """Our packages are installed in it, and the daemon runs or is started by whoever needs it. A test leaves it so."""
-    with temporary_directory() as directory:
-        boots = _Boots(directory)
+    with temporary_directory() as path:
+        boots = _Boots(path)
         try:
             yield boots.boot()
         finally:
@@ -48,8 +49,8 @@ def machine():
 @pytest.fixture
 def make_machine():
     """Boots machines for this test alone: make_machine(packages=(...), binds={...})."""
-    with temporary_directory() as directory:
-        boots = _Boots(directory)
+    with temporary_directory() as path:
+        boots = _Boots(path)
         try:
             yield boots.boot
         finally:

@@ -231,10 +231,11 @@ class InstalledHost(Host):
     def socket(self):
         return SOCKET
 
-    def vmm(self, name="vm", uid=0, **more):
-        """A registered VMM, a process of that uid inside the machine; see VmmProcess."""
-        command = self.machine.command("/usr/bin/python3", f"{SHARE}/tree/tests/lib/cpupolicy_test/vmm_process.py")
-        return self.keep(VmmProcess(self.directory, SOCKET, name, uid=uid or None, command=command, **more))
+    def vmm(self, name="vm", uid=None, user=None, **more):  # pylint: disable=arguments-differ
+        """A registered VMM, a process inside the machine: of that user (a name) with its groups, or of that uid with none."""
+        command = self.machine.command("/usr/bin/python3", f"{SHARE}/tree/tests/lib/cpupolicy_test/vmm_process.py",
+                                       user=user)
+        return self.keep(VmmProcess(self.directory, SOCKET, name, uid=uid, command=command, **more))
 
     def connect(self):
         raise NotImplementedError("a connection of a process out here has no pid in the machine; use vmm()")
