@@ -9,6 +9,7 @@
 #   initrd      busybox, image/init, guesttool and kexec-jump
 #   psci.elf    a guest without a kernel that issues single PSCI calls, for -kernel (device tree)
 #   psci.bin    the same for -bios: a machine with firmware, to QEMU, and so one with ACPI
+#   psci-gic3.elf, psci-gic3.bin  the same for a machine with a GICv3
 #
 # Everything comes from Debian's packages, through the machine's own package source: only another
 # suite and another architecture are asked for, with lists and cache of their own, so that nothing
@@ -17,23 +18,10 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
-# shellcheck source=qemu-glue/debian-suite.sh
-. "$here/../../qemu-glue/debian-suite.sh"
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/cpupolicyd
 cross=aarch64-linux-gnu-
 
-say() {
-	printf '%s: %s\n' "$(basename "$0")" "$*" >&2
-}
-
-for tool in apt-get dpkg "${cross}gcc" cpio sha256sum; do
-	command -v "$tool" >/dev/null || {
-		say "$tool is missing; tests/deps.sh installs what is needed"
-		exit 1
-	}
-done
-
-key=$(cd "$here" && sha256sum build-images.sh image/* | sha256sum | cut -c1-16)
+key=$(cd "$here" && sha256sum build-images.sh image/* ../lib/arm64-packages.sh | sha256sum | cut -c1-16)
 out=$cache/guest-$key
 if [ -e "$out/complete" ]; then
 	echo "$out"
@@ -52,46 +40,14 @@ fi
 tmp=$(mktemp -d "$cache/guest-tmp.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 
-# apt_in SUITE COMMAND...: apt with that suite's arm64 packages and nothing else
-apt_in() {
-	local suite=$1 dir=$tmp/apt-$1
-	shift
-	if [ ! -d "$dir" ]; then
-		mkdir -p "$dir/lists/partial" "$dir/cache/archives/partial"
-		: >"$dir/status"
-		debian_source deb "$suite" >"$dir/debian.sources"
-		say "reading the package lists of $suite (arm64)"
-		apt_in "$suite" apt-get -qq update >&2
-	fi
-	local program=$1
-	shift
-	# _apt cannot enter a private directory: downloads run as the caller
-	"$program" -o Dir::Etc::sourcelist="$dir/debian.sources" -o Dir::Etc::sourceparts=/dev/null \
-		-o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null \
-		-o Dir::State="$dir" -o Dir::State::lists="$dir/lists" -o Dir::State::status="$dir/status" \
-		-o Dir::Cache="$dir/cache" -o APT::Architecture=arm64 -o APT::Architectures::=arm64 \
-		-o APT::Sandbox::User=root -o Acquire::Languages=none -o APT::Install-Recommends=false \
-		"$@"
-}
-
-# unpack SUITE PACKAGE: into $tmp/root-PACKAGE
-unpack() {
-	say "getting $2 from $1"
-	mkdir -p "$tmp/debs-$2"
-	(cd "$tmp/debs-$2" && apt_in "$1" apt-get -qq download "$2" >&2)
-	dpkg -x "$tmp/debs-$2/"*.deb "$tmp/root-$2"
-	rm -rf "$tmp/debs-$2"
-}
+# shellcheck source=tests/lib/arm64-packages.sh
+. "$here/../lib/arm64-packages.sh"
+need apt-get dpkg "${cross}gcc" cpio
 
 # kernel SUITE TARGET: the kernel that linux-image-arm64 of that suite depends on
 kernel() {
 	local package
-	package=$(apt_in "$1" apt-cache depends linux-image-arm64 |
-		sed -nE 's/^ *Depends: (linux-image-[0-9].*)/\1/p' | head -n 1)
-	[ -n "$package" ] || {
-		say "linux-image-arm64 of $1 names no kernel"
-		exit 1
-	}
+	package=$(kernel_package "$1")
 	unpack "$1" "$package"
 	cp "$tmp/root-$package/boot/"vmlinuz-* "$2"
 	echo "$package" >"$2.package"
@@ -113,17 +69,21 @@ for program in guesttool kexec-jump; do
 	"${cross}gcc" -std=gnu11 -O2 -Wall -Wextra -Werror -static -s \
 		-o "$tmp/$program" "$here/image/$program.c"
 done
-# bare NAME ADDRESS: psci.c linked to run from there
+# bare FILE ADDRESS GIC: psci.c linked to run from there
 bare() {
 	"${cross}gcc" -std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -nostdlib -static \
 		-mgeneral-regs-only -mstrict-align -fno-stack-protector -fno-pic -no-pie \
 		-Wl,--build-id=none -Wl,-z,noexecstack -Wl,-z,max-page-size=4096 \
 		-Wl,--defsym=CODE_BASE="$2" -T "$here/image/psci.ld" \
-		-o "$1" "$here/image/psci-start.S" "$here/image/psci.c"
+		-o "$1" "$here/image/psci-start.S" "$here/image/psci.c" "$here/image/psci-gic$3.c"
 }
-bare "$tmp/out/psci.elf" 0x42200000
-bare "$tmp/psci-flash.elf" 0
-"${cross}objcopy" -O binary -j .text "$tmp/psci-flash.elf" "$tmp/out/psci.bin"
+for gic in 2 3; do
+	name=psci
+	[ "$gic" = 2 ] || name=psci-gic$gic
+	bare "$tmp/out/$name.elf" 0x42200000 "$gic"
+	bare "$tmp/$name-flash.elf" 0 "$gic"
+	"${cross}objcopy" -O binary -j .text "$tmp/$name-flash.elf" "$tmp/out/$name.bin"
+done
 
 say "packing the initramfs"
 root=$tmp/initramfs

@@ -16,18 +16,24 @@ _start:
 2:	wfi
 	b	2b
 
-	/* PSCI enters here with the context in x0 */
+	/* PSCI enters here with the context in x0. The time of the first instruction goes to C in x1. */
 	.global	secondary_start
 secondary_start:
-	mrs	x1, mpidr_el1
-	and	x1, x1, #7
-	ldr	x2, =stacks_end
-	sub	x2, x2, x1, lsl #12
-	mov	sp, x2
+	mrs	x1, cntvct_el0
+	mrs	x2, mpidr_el1
+	and	x2, x2, #7
+	ldr	x3, =stacks_end
+	sub	x3, x3, x2, lsl #12
+	mov	sp, x3
 	bl	secondary_main
 	b	2b
 
 	.global	hvc
 hvc:
 	hvc	#0
+	ret
+
+	.global	smc
+smc:
+	smc	#0
 	ret

@@ -7,18 +7,25 @@
  * Commands arrive on the first UART, one a line, numbers in hexadecimal:
  *
  *   @ID c FID A B C      one call from the boot vCPU              -> result
+ *   @ID m FID A B C      the same by SMC instead of HVC           -> result
  *   @ID f FID A B C N    N calls, counting                        -> calls that gave the last result, result
  *   @ID s CPU FID A B C  a call made by another vCPU, not awaited -> 0
  *   @ID n CPU            what became of another vCPU              -> times entered, last context, calls, result
+ *   @ID t CPU N          N times on and off again                 -> N times in ticks, from the call to the first instruction
+ *   @ID q                ticks per second                         -> frequency
+ *   @ID p CPU CPU CPU N  N times: two start a third at once       -> one and the other, both, others
+ *   @ID o CPU CPU N      N times: one starts another as that ends -> started, too early, others
  *   @ID e                where CPU_ON should enter                -> address
  *   @ID r SIZE ADDR      read a register                          -> value
  *   @ID w SIZE ADDR V    write one                                -> 0
  *
- * and each is answered by "@ID RESULT...". The machine is -M virt,gic-version=2 (the vCPUs wake
- * each other by its software interrupts) with up to eight vCPUs.
+ * and each is answered by "@ID RESULT...". The machine is -M virt with up to eight vCPUs, and
+ * with the GIC that it is linked for.
  */
 
 #include <stdint.h>
+
+#include "psci-gic.h"
 
 #define UART      0x09000000UL
 #define UART_DR   (UART + 0x00)
@@ -28,44 +35,30 @@
 #define UART_IMSC (UART + 0x38)
 #define UART_IRQ  33
 
-#define GICD           0x08000000UL
-#define GICC           0x08010000UL
-#define GICD_CTLR      (GICD + 0x000)
-#define GICD_ISENABLER (GICD + 0x100)
-#define GICD_ITARGETSR (GICD + 0x800)
-#define GICD_SGIR      (GICD + 0xf00)
-#define GICC_CTLR      (GICC + 0x00)
-#define GICC_PMR       (GICC + 0x04)
-#define GICC_IAR       (GICC + 0x0c)
-#define GICC_EOIR      (GICC + 0x10)
-#define SPURIOUS       1020
-
 #define MAX_CPUS  8
 #define MAX_WORDS 8
 
 struct cpu {
-	uint64_t entered, context; /* written by the vCPU itself */
+	uint64_t entered, context, stamp; /* written by the vCPU itself */
 	uint64_t calls, result;
+	uint64_t ready;   /* the gate for which it waits */
 	uint64_t args[4]; /* written by the boot vCPU before it raises asked */
+	uint64_t gate;    /* the call is made when the common gate has got there */
 	uint64_t asked;
 };
 
+enum { CPU_OFF = 0x84000002, CPU_ON = 0xc4000003, AFFINITY_INFO = 0xc4000004 };
+enum { SUCCESS = 0, ALREADY_ON = -4 };
+enum { IS_ON = 0, IS_OFF = 1 };
+
 static volatile struct cpu cpus[MAX_CPUS];
+static volatile uint64_t gate;
 
 uint64_t hvc(uint64_t function, uint64_t a, uint64_t b, uint64_t c);
+uint64_t smc(uint64_t function, uint64_t a, uint64_t b, uint64_t c);
 void secondary_start(void);
 void boot_main(void);
-void secondary_main(uint64_t context);
-
-static uint32_t read32(uintptr_t address)
-{
-	return *(volatile uint32_t *)address;
-}
-
-static void write32(uintptr_t address, uint32_t value)
-{
-	*(volatile uint32_t *)address = value;
-}
+void secondary_main(uint64_t context, uint64_t stamp);
 
 static void put_char(char c)
 {
@@ -93,30 +86,24 @@ static char get_char(void)
 	return (char)read32(UART_DR);
 }
 
-static void gic_cpu_init(void)
-{
-	write32(GICD_ISENABLER, 0xffff);
-	write32(GICC_PMR, 0xff);
-	write32(GICC_CTLR, 1);
-}
-
-void secondary_main(uint64_t context)
+void secondary_main(uint64_t context, uint64_t stamp)
 {
 	volatile struct cpu *self;
 	uint64_t mpidr;
 
 	asm volatile("mrs %0, mpidr_el1" : "=r"(mpidr));
 	self = &cpus[mpidr % MAX_CPUS];
-	gic_cpu_init();
+	gic_cpu_init(mpidr % MAX_CPUS);
 	self->context = context;
+	self->stamp = stamp;
 	self->entered++;
 	for (;;) {
-		uint32_t irq = read32(GICC_IAR);
-
-		if ((irq & 0x3ff) < SPURIOUS)
-			write32(GICC_EOIR, irq);
+		gic_clear();
 		if (self->asked) {
 			self->asked = 0;
+			self->ready = self->gate;
+			while (gate < self->gate)
+				;
 			self->result = hvc(self->args[0], self->args[1], self->args[2], self->args[3]);
 			self->calls++;
 			continue;
@@ -125,15 +112,148 @@ void secondary_main(uint64_t context)
 	}
 }
 
-static void post(uint64_t index, const uint64_t *args)
+static void post_at(uint64_t index, const uint64_t *args, uint64_t at)
 {
 	volatile struct cpu *cpu = &cpus[index % MAX_CPUS];
 
 	for (int i = 0; i < 4; i++)
 		cpu->args[i] = args[i];
+	cpu->gate = at;
 	cpu->asked = 1;
 	asm volatile("dsb sy" ::: "memory");
-	write32(GICD_SGIR, 0x10000U << (index % MAX_CPUS));
+	gic_wake(index % MAX_CPUS);
+}
+
+static void post(uint64_t index, const uint64_t *args)
+{
+	post_at(index, args, 0);
+}
+
+static uint64_t now(void)
+{
+	uint64_t ticks;
+
+	asm volatile("isb\n\tmrs %0, cntvct_el0" : "=r"(ticks)::"memory");
+	return ticks;
+}
+
+static int start(uint64_t index)
+{
+	return (int)hvc(CPU_ON, index, (uintptr_t)secondary_start, 0);
+}
+
+static void wait_state(uint64_t index, int state)
+{
+	while ((int)hvc(AFFINITY_INFO, index, 0, 0) != state)
+		;
+}
+
+static void switch_off(uint64_t index)
+{
+	static const uint64_t off[4] = {CPU_OFF};
+
+	post(index, off);
+	wait_state(index, IS_OFF);
+}
+
+/* From right before the call to the first instruction of the other. */
+static void time_starts(uint64_t index, uint64_t count)
+{
+	volatile struct cpu *cpu = &cpus[index % MAX_CPUS];
+
+	while (count--) {
+		uint64_t entered = cpu->entered, before = now();
+		int r = start(index);
+
+		if (r != SUCCESS) {
+			put_hex((uint64_t)(uint32_t)r);
+			return;
+		}
+		while (cpu->entered == entered)
+			;
+		put_hex(cpu->stamp - before);
+		switch_off(index);
+	}
+}
+
+/* Has two vCPUs make a call each, at the same time. */
+static void together(uint64_t a, const uint64_t *args_a, uint64_t b, const uint64_t *args_b)
+{
+	uint64_t next = gate + 1;
+
+	post_at(a, args_a, next);
+	post_at(b, args_b, next);
+	while (cpus[a].ready != next || cpus[b].ready != next)
+		;
+	gate = next;
+}
+
+/* Two start a third: one of them does, the other is told so. */
+static void race_starts(uint64_t a, uint64_t b, uint64_t target, uint64_t count)
+{
+	const uint64_t args[4] = {CPU_ON, target, (uintptr_t)secondary_start};
+	uint64_t good = 0, both = 0, others = 0;
+
+	while (count--) {
+		uint64_t entered = cpus[target].entered, calls_a = cpus[a].calls, calls_b = cpus[b].calls;
+		int result_a, result_b;
+
+		together(a, args, b, args);
+		while (cpus[a].calls == calls_a || cpus[b].calls == calls_b)
+			;
+		result_a = (int)cpus[a].result;
+		result_b = (int)cpus[b].result;
+		if (result_a == SUCCESS && result_b == SUCCESS)
+			both++;
+		else if ((result_a == SUCCESS && result_b == ALREADY_ON) ||
+			 (result_a == ALREADY_ON && result_b == SUCCESS))
+			good++;
+		else
+			others++;
+		if (result_a != SUCCESS && result_b != SUCCESS)
+			continue;
+		while (cpus[target].entered == entered)
+			;
+		switch_off(target);
+	}
+	put_hex(good);
+	put_hex(both);
+	put_hex(others);
+}
+
+/* One starts another that is switching itself off: it is started anew, or the call came too early. */
+static void race_start_and_end(uint64_t a, uint64_t target, uint64_t count)
+{
+	const uint64_t on[4] = {CPU_ON, target, (uintptr_t)secondary_start}, off[4] = {CPU_OFF};
+	uint64_t started = 0, early = 0, others = 0;
+
+	while (count--) {
+		uint64_t entered = cpus[target].entered, calls = cpus[a].calls;
+
+		if (start(target) != SUCCESS) {
+			others++;
+			continue;
+		}
+		while (cpus[target].entered == entered)
+			;
+		together(a, on, target, off);
+		while (cpus[a].calls == calls)
+			;
+		if ((int)cpus[a].result == SUCCESS) {
+			while (cpus[target].entered == entered + 1)
+				;
+			switch_off(target);
+			started++;
+		} else if ((int)cpus[a].result == ALREADY_ON) {
+			wait_state(target, IS_OFF);
+			early++;
+		} else {
+			others++;
+		}
+	}
+	put_hex(started);
+	put_hex(early);
+	put_hex(others);
 }
 
 static uint64_t flood(const uint64_t *args, uint64_t *ret_last)
@@ -190,6 +310,9 @@ static void run(char command, const uint64_t *args)
 	case 'c':
 		put_hex(hvc(args[0], args[1], args[2], args[3]));
 		break;
+	case 'm':
+		put_hex(smc(args[0], args[1], args[2], args[3]));
+		break;
 	case 'f':
 		put_hex(flood(args, &last));
 		put_hex(last);
@@ -203,6 +326,19 @@ static void run(char command, const uint64_t *args)
 		put_hex(cpu->context);
 		put_hex(cpu->calls);
 		put_hex(cpu->result);
+		break;
+	case 't':
+		time_starts(args[0] % MAX_CPUS, args[1]);
+		break;
+	case 'q':
+		asm volatile("mrs %0, cntfrq_el0" : "=r"(last));
+		put_hex(last);
+		break;
+	case 'p':
+		race_starts(args[0] % MAX_CPUS, args[1] % MAX_CPUS, args[2] % MAX_CPUS, args[3]);
+		break;
+	case 'o':
+		race_start_and_end(args[0] % MAX_CPUS, args[1] % MAX_CPUS, args[2]);
 		break;
 	case 'e':
 		put_hex((uintptr_t)secondary_start);
@@ -241,10 +377,8 @@ void boot_main(void)
 	write32(UART_LCRH, 0x70);
 	write32(UART_CR, 0x301);
 	write32(UART_IMSC, 0x50);
-	write32(GICD_CTLR, 1);
-	write32(GICD_ISENABLER + 4, 1U << (UART_IRQ - 32));
-	*(volatile uint8_t *)(GICD_ITARGETSR + UART_IRQ) = 1;
-	gic_cpu_init();
+	gic_init(UART_IRQ);
+	gic_cpu_init(0);
 	for (const char *hello = "\n@boot\n"; *hello; hello++)
 		put_char(*hello);
 

@@ -69,13 +69,16 @@ class Daemon:
 
     def write_config(self, **changes):
         self.config = merge(self.config, changes)
-        self.config_path.write_text(json.dumps(self.config, indent=2), encoding="utf-8")
+        self._write(self.config_path, json.dumps(self.config, indent=2))
 
     def write_policy(self, policy):
         """An object, or the text as it is. It takes effect at the next start or reload."""
-        self.policy_directory.mkdir(exist_ok=True)
         text = policy if isinstance(policy, str) else json.dumps(policy, indent=2)
-        self.policy_path.write_text(text, encoding="utf-8")
+        self._write(self.policy_path, text)
+
+    def _write(self, path, text):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
     def argv(self):
         return [self.program, "--config", self.config_path]
@@ -96,12 +99,17 @@ class Daemon:
             raise AssertionError(f"the daemon ended with {self.process.popen.returncode}:\n"
                                  + self.process.log()[-4000:])
         # A socket file may be left over from a daemon that was killed: only one that is answered counts.
+        if not self._listening():
+            return False
+        return self.bus is None or self.bus_pid() == self.process.pid
+
+    def _listening(self):
         with socket.socket(socket.AF_UNIX) as s:
             try:
                 s.connect(str(self.socket))
             except OSError:
                 return False
-        return self.bus is None or self.bus_pid() == self.process.pid
+        return True
 
     def bus_pid(self):
         """The process that owns the bus name; None if nobody does."""

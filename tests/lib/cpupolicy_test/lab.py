@@ -36,6 +36,9 @@ class Lab:
         self.hosts.append(host)
         return host
 
+    def _make(self, kind, *args, **more):
+        return kind(*args, **more)
+
     def _machine(self, kind, host, options, name, uuid, policy, machine, **more):
         link = None
         if policy is not None:
@@ -43,27 +46,30 @@ class Lab:
         elif host is not None:
             link = policy_options(host.socket)
         uuid = uuid or uuidlib.uuid4()
-        made = kind(self.directory, [*machine_options(policy=link, **machine),
+        made = self._make(kind, self.directory, [*machine_options(policy=link, **machine),
                                      "-uuid", str(uuid), *options], name=name, **more)
         made.uuid = uuid
         self.machines.append(made)
         return made
 
     def linux(self, host=None, name="linux", uuid=None, policy=None, smp="cpus=4,maxcpus=6",
-              memory=768, gic=3, cpu="max,pauth-impdef=on", machine="", extra=(), qemu=None,
-              **linux):
+              memory=768, gic=3, cpu="max,pauth-impdef=on", machine="", accel="tcg,thread=multi",
+              extra=(), qemu=None, **linux):
         """A machine with the Linux guest; `policy` are properties of the object instead of the
         host's socket, `extra` options as they are."""
         return self._machine(
             Linux, host, [*linux_options(**linux), *extra], name, uuid, policy,
-            {"smp": smp, "memory": memory, "gic": gic, "cpu": cpu, "machine": machine}, qemu=qemu)
+            {"smp": smp, "memory": memory, "gic": gic, "cpu": cpu, "machine": machine,
+             "accel": accel}, qemu=qemu)
 
     def psci(self, host=None, name="psci", uuid=None, policy=None, smp="cpus=2,maxcpus=4",
-             firmware=False, machine="", extra=(), qemu=None, boot=True):
+             firmware=False, machine="", extra=(), qemu=None, boot=True, images=None, gic=2,
+             cpu="max", accel="tcg,thread=multi"):
         """A machine with the guest that makes single firmware calls, booted unless told not to."""
         made = self._machine(
-            Psci, host, [*psci_options(firmware=firmware), *extra], name, uuid, policy,
-            {"smp": smp, "memory": 64, "gic": 2, "cpu": "max", "machine": machine}, qemu=qemu)
+            Psci, host, [*psci_options(images, firmware, gic), *extra], name, uuid, policy,
+            {"smp": smp, "memory": 64, "gic": gic, "cpu": cpu, "machine": machine, "accel": accel},
+            qemu=qemu)
         if boot:
             made.wait_boot()
         return made

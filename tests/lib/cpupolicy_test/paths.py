@@ -61,3 +61,28 @@ def debs():
     """The directory of our Debian packages."""
     value = os.environ.get("CPUPOLICY_DEBS")
     return pathlib.Path(value) if value else _last_line(SOURCE / "tests/system/build-debs.sh")
+
+
+def _named(variable, *argv):
+    value = os.environ.get(variable)
+    return pathlib.Path(value) if value else _last_line(*argv)
+
+
+def kvm_images():
+    """What the KVM host is made of."""
+    return _named("CPUPOLICY_KVM_HOST", SOURCE / "tests/kvm/build-host.sh")
+
+
+def kvm_build():
+    """The build directory of the daemon and cpuctl for arm64."""
+    return _named("CPUPOLICY_KVM_BUILD", SOURCE / "tests/kvm/build-daemon.sh")
+
+
+def kvm_qemu():
+    """QEMU for arm64 hosts, with the glue."""
+    return _named("CPUPOLICY_KVM_QEMU", SOURCE / "qemu-glue/build.sh", "--kvm")
+
+
+def kvm_stock_qemu():
+    """The same without the patch."""
+    return _named("CPUPOLICY_KVM_STOCK_QEMU", SOURCE / "qemu-glue/build.sh", "--kvm", "--stock")

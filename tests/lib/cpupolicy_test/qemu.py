@@ -23,10 +23,15 @@ class Machine:
 
     def __init__(self, directory, options, qemu=None, name="guest"):
         self.name = name
-        stem = pathlib.Path(directory) / f"{name}-{next(_serial)}"
+        self._sockets = self._launch(pathlib.Path(directory) / f"{name}-{next(_serial)}", qemu, options)
+        self.channel = Channel(self._sockets[1])
+        self._qmp = None
+
+    def _launch(self, stem, qemu, options):
+        """Sets the process and where its console is; the sockets of its monitor and its channel."""
         self.console_path = pathlib.Path(f"{stem}.console")
         ours, theirs = zip(socket.socketpair(), socket.socketpair())
-        argv = [qemu or paths.qemu(), "-name", name, "-nodefaults", "-no-user-config",
+        argv = [qemu or paths.qemu(), "-name", self.name, "-nodefaults", "-no-user-config",
                 "-display", "none",
                 # The console is a file: QEMU never waits for a reader of it.
                 "-chardev", f"file,id=console,path={self.console_path}",
@@ -36,9 +41,7 @@ class Machine:
         self.process = Process(argv, f"{stem}.log", pass_fds=[s.fileno() for s in theirs])
         for s in theirs:
             s.close()
-        self._sockets = ours
-        self.channel = Channel(ours[1])
-        self._qmp = None
+        return ours
 
     @property
     def pid(self):
@@ -124,11 +127,12 @@ def policy_options(path=None, **properties):
             "".join(f",{k.replace('_', '-')}={v}" for k, v in properties.items())]
 
 
-def machine_options(smp, memory, policy=None, gic=3, cpu="max,pauth-impdef=on", machine=""):
-    """virt under TCG. `policy`: the result of policy_options(), or None for none."""
+def machine_options(smp, memory, policy=None, gic=3, cpu="max,pauth-impdef=on", machine="",
+                    accel="tcg,thread=multi"):
+    """virt. `policy`: the result of policy_options(), or None for none."""
     link = ",cpu-policy=policy0" if policy else ""
     return [*(policy or []), "-M", f"virt,gic-version={gic}{link}{machine}", "-cpu", cpu,
-            "-accel", "tcg,thread=multi", "-smp", str(smp), "-m", str(memory), "-nic", "none"]
+            "-accel", accel, "-smp", str(smp), "-m", str(memory), "-nic", "none"]
 
 
 def linux_options(images=None, append="", kernel="Image", initrd=None, firmware=True):
@@ -141,7 +145,7 @@ def linux_options(images=None, append="", kernel="Image", initrd=None, firmware=
 
 
 def append_files(initrd, path, files):
-    """Writes `path`: the initramfs `initrd` with these files besides."""
+    """Writes `path`: the initramfs `initrd` with these files besides, each its data or (data, mode)."""
     data = initrd.read_bytes()
     with open(path, "wb") as out:
         out.write(data + b"\0" * (-len(data) % 512))
@@ -153,8 +157,14 @@ def append_files(initrd, path, files):
             for part in (name, data):
                 out.write(part)
                 out.write(b"\0" * (-out.tell() % 4))
+        made = {"."}
         for name, data in files.items():
-            member(name, 0o100644, data)
+            data, mode = data if isinstance(data, tuple) else (data, 0o644)
+            for parent in reversed(pathlib.PurePath(name).parents):
+                if str(parent) not in made:
+                    made.add(str(parent))
+                    member(str(parent), 0o040755, b"")
+            member(name, 0o100000 | mode, data)
         member("TRAILER!!!", 0, b"")
 
 
@@ -164,10 +174,11 @@ def disk_options(path):
     return ["-blockdev", f"driver=qcow2,node-name=disk,file.driver=file,file.filename={path}"]
 
 
-def psci_options(images=None, firmware=False):
+def psci_options(images=None, firmware=False, gic=2):
     """The guest without a kernel; `firmware` runs it as firmware, which gives the machine ACPI."""
+    name = "psci" if gic == 2 else f"psci-gic{gic}"
     images = pathlib.Path(images or paths.guest_images())
-    start = ["-bios", images / "psci.bin"] if firmware else ["-kernel", images / "psci.elf"]
+    start = ["-bios", images / f"{name}.bin"] if firmware else ["-kernel", images / f"{name}.elf"]
     return [*start, "-serial", "chardev:channel"]
 
 
