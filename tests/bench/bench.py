@@ -51,6 +51,7 @@ class Scale:
     fleet = 4096
     callers, caller_slices, caller_milliseconds = 64, 7, 700
     starts = 7
+    kvm_slices, kvm_starts, kvm_idle_seconds = 5, 20, 10
 
 
 class Quick(Scale):
@@ -65,6 +66,7 @@ class Quick(Scale):
     fleet = 64
     callers, caller_slices, caller_milliseconds = 8, 1, 50
     starts = 2
+    kvm_slices, kvm_starts, kvm_idle_seconds = 1, 5, 1
 
 
 def note(text):
@@ -447,9 +449,19 @@ def part_start(bench):
               seconds[0] * 1e3, "start without VMs")
 
 
+def part_kvm(bench):
+    """Guests under KVM, on an emulated arm64 host"""
+    # what it needs is built and imported where it is asked for
+    import bench_kvm  # pylint: disable=import-outside-toplevel
+    for figure, unit, product, yardstick, against in bench_kvm.measure(bench.scale):
+        yield Row("kvm", figure, unit, product, yardstick, against)
+
+
 PARTS = {"ask": part_ask, "page": part_page, "throughput": part_throughput, "resize": part_resize,
          "memory": part_memory, "idle": part_idle, "fleet": part_fleet, "callers": part_callers,
-         "start": part_start, "guest": part_guest}
+         "start": part_start, "guest": part_guest, "kvm": part_kvm}
+# Those that need QEMU and guests.
+BUILT = ("guest", "kvm")
 
 
 # ---- the whole ----
@@ -482,14 +494,14 @@ def parse_arguments():
     parser.add_argument("parts", nargs="*", metavar="PART")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.add_argument("--quick", action="store_true",
-                        help="only try that everything can be measured; without guest unless named")
+                        help="only try that everything can be measured; without guest and kvm unless named")
     parser.add_argument("--idle-seconds", type=float,
                         help="how long idle watches (default: BENCH_IDLE_SECONDS, 20)")
     options = parser.parse_args()
     if options.idle_seconds is None:
         options.idle_seconds = float(os.environ.get("BENCH_IDLE_SECONDS",
                                                     "1" if options.quick else "20"))
-    options.parts = options.parts or [p for p in PARTS if not (options.quick and p == "guest")]
+    options.parts = options.parts or [p for p in PARTS if not (options.quick and p in BUILT)]
     for part in options.parts:
         if part not in PARTS:
             parser.error(f"{part!r} is none of {', '.join(PARTS)}")

@@ -58,9 +58,11 @@ class Progress:
 class Demo:
     """A host, a guest, and a user at a terminal."""
 
+    policy = POLICY
+
     def __init__(self, lab):
         self.lab = lab
-        self.host = lab.host(start=False, policy=POLICY)
+        self.host = lab.host(start=False, policy=self.policy)
         self.env = dict(os.environ, CPUPOLICY_BUS=self.host.bus.address,
                         PATH=f"{paths.build()}:{os.environ['PATH']}")
         self.machine = None
@@ -181,18 +183,24 @@ class Demo:
         print(f"$ kill {self.host.daemon.process.pid}")
 
 
-def main():
+def make_lab(directory):
+    """The laboratory, and what is to be done after it is closed."""
+    return Lab(directory), lambda: None
+
+
+def main(demo=Demo, make=make_lab):
     start = time.monotonic()
     with temporary_directory() as directory:
-        lab = Lab(directory)
+        lab, end = make(directory)
         try:
-            Demo(lab).play()
+            demo(lab).play()
         except BaseException:
             for name, text in lab.report():
                 print(f"--- {name}\n{text}", file=sys.stderr)
             raise
         finally:
             lab.close()
+            end()
     print(f"\nAll as published, in {time.monotonic() - start:.0f} s.")
 
 

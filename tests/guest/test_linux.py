@@ -8,7 +8,6 @@ import pytest
 
 from cpupolicy_test.lab import Lab, temporary_directory
 from cpupolicy_test.guest import SYS
-from cpupolicy_test.qemu import disk_options
 from cpupolicy_test.wait import wait_for
 
 SANDBOX = ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]
@@ -25,7 +24,7 @@ def machine():
         try:
             host = lab.host()
             made = lab.linux(host, append=ARGUMENTS,
-                             extra=[*SANDBOX, *disk_options(directory / "disk")])
+                             extra=[*SANDBOX, *lab.disk()])
             made.host, made.lab = host, lab
             made.wait_boot()
             yield made
@@ -73,7 +72,7 @@ def test_published_tables(machine, guest):
     guest.wait_tables(enabled="0-4")
     result = machine.host.job_result("linux", job)
     assert result["result"] == "done"
-    assert "CPU4 has been hot-added" in guest.dmesg()
+    guest.run("dmesg | grep 'CPU4 has been hot-added'")
     assert guest.tables()["online"] == "0-1", "user space has the last word"
     guest.online(4)
     assert guest.tables() == SECOND

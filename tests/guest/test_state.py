@@ -6,7 +6,6 @@ import time
 
 from cpupolicy_test.daemon import default_class
 from cpupolicy_test.guest import CPU_ON, DENIED, SUCCESS
-from cpupolicy_test.qemu import disk_options
 from cpupolicy_test.wait import never, wait_for
 
 # The register block that the ACPI methods use (qemu-glue/hw/regs.c).
@@ -70,8 +69,8 @@ def shrink(host, machine, count):
 
 # ---- snapshots ----
 
-def test_snapshot_with_more_online_than_granted_now(lab, host, directory):
-    machine = lab.psci(host, firmware=True, smp="cpus=2,maxcpus=4", extra=disk_options(directory / "disk"))
+def test_snapshot_with_more_online_than_granted_now(lab, host):
+    machine = lab.psci(host, firmware=True, smp="cpus=2,maxcpus=4", extra=lab.disk())
     guest, firmware = machine.guest, Firmware(machine.guest)
     grow(host, machine, 3)
     machine.save("s")
@@ -90,8 +89,8 @@ def test_snapshot_with_more_online_than_granted_now(lab, host, directory):
     assert guest.cpu_on(3) == DENIED
 
 
-def test_snapshot_with_less_than_granted_now(lab, host, directory):
-    machine = lab.psci(host, firmware=True, smp="cpus=2,maxcpus=4", extra=disk_options(directory / "disk"))
+def test_snapshot_with_less_than_granted_now(lab, host):
+    machine = lab.psci(host, firmware=True, smp="cpus=2,maxcpus=4", extra=lab.disk())
     guest = machine.guest
     machine.save("s")
     grow(host, machine, 3)
@@ -102,9 +101,9 @@ def test_snapshot_with_less_than_granted_now(lab, host, directory):
     assert guest.cpu_on(2) == SUCCESS
 
 
-def test_snapshot_while_a_call_waits(lab, make_host, directory):
+def test_snapshot_while_a_call_waits(lab, make_host):
     host = make_host(policy=default_class(verdicts="ask", ask_timeout_ms=60000))
-    machine = lab.psci(host, extra=disk_options(directory / "disk"))
+    machine = lab.psci(host, extra=lab.disk())
     guest = machine.guest
     entry = guest.entry()
     machine.qmp.execute("query-cpu-policy")

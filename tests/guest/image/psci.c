@@ -11,6 +11,7 @@
  *   @ID f FID A B C N    N calls, counting                        -> calls that gave the last result, result
  *   @ID s CPU FID A B C  a call made by another vCPU, not awaited -> 0
  *   @ID n CPU            what became of another vCPU              -> times entered, last context, calls, result
+ *   @ID u FID CPU X SMC  start another with context X, again, and off; by SMC if that is 1 -> result, context, result, state
  *   @ID t CPU N          N times on and off again                 -> N times in ticks, from the call to the first instruction
  *   @ID q                ticks per second                         -> frequency
  *   @ID p CPU CPU CPU N  N times: two start a third at once       -> one and the other, both, others
@@ -62,20 +63,24 @@ void secondary_main(uint64_t context, uint64_t stamp);
 
 static void put_char(char c)
 {
-	while (read32(UART_FR) & 0x20)
-		;
+	/* QEMU's transmitter is never full, and to ask costs as much as a character does. */
 	write32(UART_DR, (uint8_t)c);
 }
 
-static void put_hex(uint64_t value)
+static void put_number(uint64_t value)
 {
 	int shift = 60;
 
-	put_char(' ');
 	while (shift && !(value >> shift))
 		shift -= 4;
 	for (; shift >= 0; shift -= 4)
 		put_char("0123456789abcdef"[(value >> shift) & 15]);
+}
+
+static void put_hex(uint64_t value)
+{
+	put_char(' ');
+	put_number(value);
 }
 
 static char get_char(void)
@@ -154,6 +159,25 @@ static void switch_off(uint64_t index)
 
 	post(index, off);
 	wait_state(index, IS_OFF);
+}
+
+/* What a start gives, what starting it again gives, and what it is when it has switched itself off. */
+static void start_and_end(const uint64_t *args)
+{
+	uint64_t (*call)(uint64_t, uint64_t, uint64_t, uint64_t) = args[3] ? smc : hvc;
+	volatile struct cpu *cpu = &cpus[args[1] % MAX_CPUS];
+	uint64_t entered = cpu->entered, result;
+
+	result = call(args[0], args[1], (uintptr_t)secondary_start, args[2]);
+	put_hex(result);
+	if (result != SUCCESS)
+		return;
+	while (cpu->entered == entered)
+		;
+	put_hex(cpu->context);
+	put_hex(call(args[0], args[1], (uintptr_t)secondary_start, args[2]));
+	switch_off(args[1] % MAX_CPUS);
+	put_hex(hvc(AFFINITY_INFO, args[1] % MAX_CPUS, 0, 0));
 }
 
 /* From right before the call to the first instruction of the other. */
@@ -327,6 +351,9 @@ static void run(char command, const uint64_t *args)
 		put_hex(cpu->calls);
 		put_hex(cpu->result);
 		break;
+	case 'u':
+		start_and_end(args);
+		break;
 	case 't':
 		time_starts(args[0] % MAX_CPUS, args[1]);
 		break;
@@ -395,9 +422,7 @@ void boot_main(void)
 			continue;
 		put_char('\n');
 		put_char('@');
-		/* the identifier is echoed as a number, without put_hex()'s leading space */
-		for (int shift = 28; shift >= 0; shift -= 4)
-			put_char("0123456789abcdef"[(id >> shift) & 15]);
+		put_number(id);
 		run(command, words);
 		put_char('\n');
 	}

@@ -8,7 +8,7 @@ import tempfile
 import uuid as uuidlib
 
 from .daemon import Host
-from .qemu import Linux, Psci, linux_options, machine_options, policy_options, psci_options
+from .qemu import Linux, Psci, disk_options, linux_options, machine_options, policy_options, psci_options
 
 
 @contextlib.contextmanager
@@ -73,6 +73,10 @@ class Lab:
         if boot:
             made.wait_boot()
         return made
+
+    def disk(self):
+        """Options for a disk that the guest does not see, where snapshots can go."""
+        return disk_options(self.directory / f"disk{len(self.machines)}")
 
     def close(self):
         for machine in reversed(self.machines):
