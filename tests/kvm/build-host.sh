@@ -52,9 +52,9 @@ unpack_all $suite "$tmp/packages" dbus-daemon busybox-static
 
 # library NAME: the file of that name, as the dynamic loader would find it
 library() {
-	local dir
-	for dir in "$tmp/packages" "$sysroot"; do
-		for dir in "$dir/lib/$triplet" "$dir/usr/lib/$triplet"; do
+	local from dir
+	for from in "$tmp/packages" "$sysroot"; do
+		for dir in "$from/lib/$triplet" "$from/usr/lib/$triplet"; do
 			[ ! -e "$dir/$1" ] || {
 				printf '%s\n' "$dir/$1"
 				return
