@@ -48,7 +48,7 @@ struct cpu_policy_vcpu {
 
 	/* KVM */
 	uint64_t *reset_values; /* of the registers in ARMCPU::cpreg_indexes */
-	bool is_reset;          /* has not run since its registers were reset */
+	bool is_reset;          /* its registers are as they were reset, where it is off */
 };
 
 /* What accelerators do differently. Under the big lock. */

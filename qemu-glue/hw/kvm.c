@@ -244,6 +244,13 @@ static int complete(CPUState *cpu, int32_t code)
 	return r;
 }
 
+/* It sleeps on that condition, or is about to look at `halted`: no signal is needed, which would end its next KVM_RUN. */
+static void wake(CPUState *cpu)
+{
+	cpu->halted = 0;
+	qemu_cond_broadcast(cpu->halt_cond);
+}
+
 static int power_on(CpuPolicy *pol, CPUState *caller, CPUState *target, const struct start *start,
 		    const struct kvm_run *run)
 {
@@ -262,8 +269,7 @@ static int power_on(CpuPolicy *pol, CPUState *caller, CPUState *target, const st
 	}
 
 	ARM_CPU(target)->power_state = PSCI_ON;
-	target->halted = 0;
-	qemu_cpu_kick(target);
+	wake(target);
 	return complete(caller, QEMU_PSCI_RET_SUCCESS);
 }
 
@@ -328,6 +334,7 @@ static void stop(CPUState *cpu)
 {
 	int r;
 
+	cpu_policy_active()->vcpus[cpu->cpu_index].is_reset = false;
 	r = set_mp_state(cpu, KVM_MP_STATE_STOPPED);
 	if (r < 0)
 		error_report("cpu-policy: cannot stop vCPU %d: %s", cpu->cpu_index, strerror(-r));
@@ -363,12 +370,6 @@ int cpu_policy_kvm_hypercall(CPUState *cpu, struct kvm_run *run)
 		error_report("cpu-policy: cannot complete PSCI call 0x%" PRIx64 " of vCPU %d: %s",
 			     (uint64_t)run->hypercall.nr, cpu->cpu_index, strerror(-r));
 	return r;
-}
-
-static void unpark(CPUState *cpu)
-{
-	cpu->halted = 0;
-	qemu_cpu_kick(cpu);
 }
 
 /* ---- start ---- */
@@ -444,7 +445,7 @@ static void watch(CpuPolicy *pol)
 
 const struct cpu_policy_accel cpu_policy_kvm = {
 	.take = take,
-	.unpark = unpark,
+	.unpark = wake,
 	.stop = stop,
 	.watch = watch,
 };

@@ -185,6 +185,8 @@ void cpu_policy_powered_off(CPUState *cpu)
 	if (!pol)
 		return;
 
+	/* Powered off by an eject while it waited: the answer is not to wake it. */
+	pol->vcpus[index].waits_for = -1;
 	/* Nothing of it runs any more when it is reported. */
 	if (accel() && accel()->stop)
 		accel()->stop(cpu);
