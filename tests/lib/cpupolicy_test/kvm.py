@@ -32,16 +32,16 @@ _directories = itertools.count(1)
 
 
 class KvmHost:
-    """The host: Debian's arm64 kernel at EL2, an agent, and what is tested."""
+    """The host: an arm64 kernel of Debian's at EL2, an agent, and what is tested."""
 
-    def __init__(self, directory, cpus=4, memory=4096):
+    def __init__(self, directory, cpus=4, memory=4096, kernel="Image"):
         self.directory = pathlib.Path(directory)
         self.console_path = self.directory / "host.console"
         ours, theirs = socket.socketpair()
         argv = [paths.qemu(), "-nodefaults", "-no-user-config", "-display", "none",
                 "-M", "virt,gic-version=3,virtualization=on", "-cpu", CPU,
                 "-accel", "tcg,thread=multi", "-smp", str(cpus), "-m", str(memory), "-nic", "none",
-                "-kernel", paths.guest_images() / "Image", "-initrd", self._initrd(),
+                "-kernel", paths.guest_images() / kernel, "-initrd", self._initrd(),
                 "-append", "console=ttyAMA0 rdinit=/init panic=-1 quiet nokaslr mitigations=off",
                 "-chardev", f"file,id=console,path={self.console_path}",
                 "-chardev", f"socket,id=agent,fd={theirs.fileno()}",
