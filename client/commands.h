@@ -11,6 +11,7 @@ int command_show(const struct options *options);
 int command_set(const struct options *options);
 int command_watch(const struct options *options);
 int command_forget(const struct options *options);
+int command_open_vmm(const struct options *options);
 
 int command_assign(const struct options *options);
 int command_explain(const struct options *options);

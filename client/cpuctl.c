@@ -88,6 +88,17 @@ static const struct command commands[] = {
 		.run = command_forget,
 	},
 	{
+		.name = "open-vmm",
+		.usage = "UUID [--name NAME] [--uid UID] -- COMMAND...",
+		.summary = "run a VMM as a VM",
+		.help = "Runs COMMAND with descriptor 3 connected to the daemon: on it that VM, and no other, can be\n"
+			"registered. QEMU takes it by \"-object cpupolicy,id=policy,fd=3\".",
+		.args = {ARGUMENT_VM, ARGUMENT_REST},
+		.min_args = 2,
+		.options = OPTION_NAME | OPTION_UID,
+		.run = command_open_vmm,
+	},
+	{
 		.name = "usage",
 		.usage = "[--since TIME] [--until TIME] [--tenant NAME] [--hours] [--csv | --json]",
 		.summary = "what VMs used, and what that costs",

@@ -34,6 +34,8 @@ static const struct option longopts[] = {
 	{"hours", no_argument, NULL, OPT_FIRST_BIT + OPTION_HOURS},
 	{"interval", required_argument, NULL, OPT_FIRST_BIT + OPTION_INTERVAL},
 	{"policy", required_argument, NULL, OPT_FIRST_BIT + OPTION_POLICY},
+	{"name", required_argument, NULL, OPT_FIRST_BIT + OPTION_NAME},
+	{"uid", required_argument, NULL, OPT_FIRST_BIT + OPTION_UID},
 	{0},
 };
 
@@ -73,6 +75,8 @@ static const struct {
 	{OPTION_HOURS, "--hours          a line for each hour"},
 	{OPTION_INTERVAL, "--interval S     show what has changed every S seconds (1)"},
 	{OPTION_POLICY, "--policy DIR     classes, tenants, rules and capacity from here instead"},
+	{OPTION_NAME, "--name NAME      the name that it has to register under"},
+	{OPTION_UID, "--uid UID        the user that it runs as; default: yours"},
 	{OPTION_CSV, "--csv            print CSV instead of text"},
 	{OPTION_JSON, "--json           print JSON instead of text"},
 };
@@ -181,6 +185,14 @@ static bool take_given(struct options *o, unsigned bit)
 	case OPTION_POLICY:
 		o->policy = optarg;
 		return true;
+	case OPTION_NAME:
+		o->name = optarg;
+		return true;
+	case OPTION_UID:
+		if (options_parse_count(optarg, &o->uid) >= 0)
+			return true;
+		outcome_print(OUTCOME_FAILED, "--uid: \"%s\" is not the number of a user", optarg);
+		return false;
 	default:
 		return true;
 	}
@@ -219,6 +231,8 @@ static bool take_argument(struct options *o, enum argument argument, const char 
 	case ARGUMENT_COUNT:
 		o->text = text;
 		break;
+	case ARGUMENT_REST:
+		return true;
 	}
 	if (options_parse_count(text, &o->count) >= 0)
 		return true;
@@ -250,17 +264,20 @@ static bool take_arguments(struct options *o, char **args, unsigned n, int *ret_
 {
 	const struct command *c = o->command;
 	unsigned foreign = o->given & ~c->options;
+	bool rest = max_args(c) > 0 && c->args[max_args(c) - 1] == ARGUMENT_REST;
 
 	if (foreign) {
 		outcome_print(OUTCOME_FAILED, "--%s is not an option of \"%s\"", option_name(foreign & -foreign),
 			      c->name);
 		return refuse(ret_outcome, c);
 	}
-	if (n < c->min_args || n > max_args(c)) {
+	if (n < c->min_args || (n > max_args(c) && !rest)) {
 		outcome_print(OUTCOME_FAILED, "\"%s\" takes %s", c->name, *c->usage ? c->usage : "no arguments");
 		return refuse(ret_outcome, c);
 	}
-	for (unsigned i = 0; i < n; i++)
+	if (rest && n >= max_args(c))
+		o->rest = args + max_args(c) - 1;
+	for (unsigned i = 0; i < n && i < max_args(c); i++)
 		if (!take_argument(o, c->args[i], args[i]))
 			return refuse(ret_outcome, c);
 	return exclude(o, OPTION_NO_WAIT, OPTION_ONLINE | OPTION_TIMEOUT, ret_outcome) &&

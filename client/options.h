@@ -20,6 +20,8 @@ enum option_bit {
 	OPTION_HOURS = 1 << 9,
 	OPTION_INTERVAL = 1 << 10,
 	OPTION_POLICY = 1 << 11,
+	OPTION_NAME = 1 << 20,
+	OPTION_UID = 1 << 21,
 };
 
 struct options {
@@ -31,10 +33,13 @@ struct options {
 	uint64_t since, until; /* microseconds since 1970; 0: not given */
 	const char *tenant;    /* NULL: not given */
 	const char *policy;    /* NULL: not given */
+	const char *name;      /* the same */
+	uint32_t uid;          /* if given */
 	/* arguments; NULL, or 0: not given */
 	const char *vm;
 	const char *text;
 	uint32_t count;
+	char **rest; /* ends with NULL */
 };
 
 /* What an argument is. */
@@ -42,6 +47,7 @@ enum argument {
 	ARGUMENT_VM = 1, /* goes to options.vm */
 	ARGUMENT_TEXT,   /* options.text */
 	ARGUMENT_COUNT,  /* options.count */
+	ARGUMENT_REST,   /* all that is left: options.rest */
 };
 #define ARGUMENTS_MAX 2
 

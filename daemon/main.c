@@ -321,6 +321,11 @@ static void open_metrics(struct metrics **ret, struct loop *loop, struct host *h
 		log_error("%s; there are none", error ? error : strerror(-r));
 }
 
+static int open_vmm(const struct host_voucher *voucher, int *ret_fd, void *userdata)
+{
+	return listener_open(userdata, voucher, ret_fd);
+}
+
 static int run(const struct config *config)
 {
 	_cleanup_free_ char *error = NULL;
@@ -366,7 +371,7 @@ static int run(const struct config *config)
 	if (r < 0)
 		return report(r, error, EXIT_FAILURE);
 	if (strcmp(config->bus, "none") != 0) {
-		r = bus_new(&bus, loop, host, config->bus, &error);
+		r = bus_new(&bus, loop, host, config->bus, open_vmm, listener, &error);
 		if (r < 0)
 			return report(r, error, EXIT_FAILURE);
 	}

@@ -17,6 +17,7 @@
 #include "daemon/bus/bus_link.h"
 #include "daemon/bus/bus_manager.h"
 #include "daemon/bus/bus_notify.h"
+#include "daemon/bus/bus_open.h"
 #include "daemon/bus/bus_provider.h"
 #include "daemon/bus/bus_usage.h"
 #include "daemon/bus/bus_vm.h"
@@ -28,6 +29,7 @@ struct bus {
 	struct bus_link *link;
 	struct bus_authority *authority;
 	struct bus_calls *calls;
+	struct bus_opens *opens;
 	struct bus_usage *usage;
 	struct bus_notify *notify;
 	struct bus_providers *providers;
@@ -55,6 +57,7 @@ static void on_lost(sd_bus *sd, void *userdata)
 
 	bus_providers_lost(bus->providers);
 	bus_calls_lost(bus->calls);
+	bus_opens_lost(bus->opens);
 	bus_usage_lost(bus->usage);
 }
 
@@ -63,7 +66,8 @@ static const struct bus_link_ops link_ops = {
 	.lost = on_lost,
 };
 
-int bus_new(struct bus **ret, struct loop *loop, struct host *host, const char *address, char **ret_error)
+int bus_new(struct bus **ret, struct loop *loop, struct host *host, const char *address, bus_open_fn open,
+	    void *open_data, char **ret_error)
 {
 	struct bus *bus = calloc(1, sizeof(*bus));
 	int r;
@@ -75,14 +79,19 @@ int bus_new(struct bus **ret, struct loop *loop, struct host *host, const char *
 	if (r >= 0)
 		r = bus_calls_new(&bus->calls, host, bus->authority);
 	if (r >= 0)
+		r = bus_opens_new(&bus->opens, host, bus->authority, open, open_data);
+	if (r >= 0)
 		r = bus_usage_new(&bus->usage, host);
 	if (r >= 0)
 		r = bus_providers_new(&bus->providers, host);
 	if (r >= 0)
 		r = bus_notify_new(&bus->notify, loop, host);
 	if (r >= 0) {
-		bus->manager = (struct bus_manager_context){
-			.host = host, .calls = bus->calls, .usage = bus->usage, .providers = bus->providers};
+		bus->manager = (struct bus_manager_context){.host = host,
+							    .calls = bus->calls,
+							    .opens = bus->opens,
+							    .usage = bus->usage,
+							    .providers = bus->providers};
 		bus->vm = (struct bus_vm_context){.host = host, .calls = bus->calls};
 		r = bus_link_new(&bus->link, loop, address, BUS_NAME, &link_ops, bus, ret_error);
 	}
@@ -91,6 +100,7 @@ int bus_new(struct bus **ret, struct loop *loop, struct host *host, const char *
 		return r;
 	}
 	bus_calls_set_link(bus->calls, bus->link);
+	bus_opens_set_link(bus->opens, bus->link);
 	bus_usage_set_link(bus->usage, bus->link);
 	bus_providers_set_link(bus->providers, bus->link);
 	bus_notify_set_link(bus->notify, bus->link);
@@ -105,6 +115,8 @@ struct bus *bus_free(struct bus *bus)
 	/* Nothing is said on a connection that ends: what is left has no link to say it on. */
 	if (bus->calls)
 		bus_calls_set_link(bus->calls, NULL);
+	if (bus->opens)
+		bus_opens_set_link(bus->opens, NULL);
 	if (bus->usage)
 		bus_usage_set_link(bus->usage, NULL);
 	if (bus->providers)
@@ -115,6 +127,7 @@ struct bus *bus_free(struct bus *bus)
 	bus_providers_free(bus->providers);
 	bus_notify_free(bus->notify);
 	bus_calls_free(bus->calls);
+	bus_opens_free(bus->opens);
 	bus_authority_free(bus->authority);
 	bus_usage_free(bus->usage);
 	free(bus);

@@ -5,6 +5,7 @@
 /* The D-Bus face: connects, owns org.cpupolicy1, comes back when the bus went away. Handlers parse, authorise, call the
  * host, reply. docs/dbus.md describes the API. */
 
+#include "daemon/bus/bus_open.h"
 #include "daemon/host/host.h"
 #include "daemon/base/loop.h"
 
@@ -12,7 +13,8 @@ struct bus;
 
 /* `address`: "system", "session" or a D-Bus address. Trouble with the bus later is logged and tried again, never fatal. On failure
  * at start *ret_error is a message to print and free. */
-int bus_new(struct bus **ret, struct loop *loop, struct host *host, const char *address, char **ret_error);
+int bus_new(struct bus **ret, struct loop *loop, struct host *host, const char *address, bus_open_fn open,
+	    void *open_data, char **ret_error);
 struct bus *bus_free(struct bus *bus);
 
 #endif

@@ -182,6 +182,13 @@ static int backup(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
 	return bus_call(context->calls, m, &request, perform_backup, ret_error);
 }
 
+static int open_vmm(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
+{
+	struct bus_manager_context *context = userdata;
+
+	return bus_open(context->opens, m, ret_error);
+}
+
 /* ---- methods that tell something ---- */
 
 static int get_virtual_machine(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
@@ -415,6 +422,8 @@ static const sd_bus_vtable manager_vtable[] = {
 	SD_BUS_METHOD_WITH_ARGS("Announce", SD_BUS_ARGS(BUS_ANNOUNCE_VMS, vms), SD_BUS_NO_RESULT, announce,
 				SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD_WITH_ARGS("Withdraw", SD_BUS_ARGS("as", uuids), SD_BUS_NO_RESULT, withdraw,
+				SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD_WITH_ARGS("OpenVmm", SD_BUS_ARGS("s", uuid, "a{sv}", expected), SD_BUS_RESULT("h", fd), open_vmm,
 				SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD_WITH_ARGS("ListVirtualMachines", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(ssso)", vms),
 				list_virtual_machines, SD_BUS_VTABLE_UNPRIVILEGED),

@@ -7,6 +7,7 @@
 #include <systemd/sd-bus.h>
 
 #include "daemon/bus/bus_call.h"
+#include "daemon/bus/bus_open.h"
 #include "daemon/bus/bus_provider.h"
 #include "daemon/bus/bus_usage.h"
 #include "daemon/host/host.h"
@@ -17,6 +18,7 @@
 struct bus_manager_context {
 	struct host *host;
 	struct bus_calls *calls;
+	struct bus_opens *opens;
 	struct bus_usage *usage;
 	struct bus_providers *providers;
 };

@@ -185,7 +185,7 @@ static void pause_accepting(struct listener *l, int error)
 	loop_timer_set(l->pause, loop_now(l->loop) + PAUSE);
 }
 
-static int welcome(struct listener *l, int fd, struct peer *peer)
+static int welcome(struct listener *l, int fd, struct peer *peer, const struct host_voucher *voucher)
 {
 	struct connection *c = calloc(1, sizeof(*c));
 	int r;
@@ -193,7 +193,7 @@ static int welcome(struct listener *l, int fd, struct peer *peer)
 	if (!c)
 		return -ENOMEM;
 	c->listener = l;
-	r = session_new(&c->session, l->hub, fd, peer, &session_ops, c);
+	r = session_new(&c->session, l->hub, fd, peer, voucher, &session_ops, c);
 	if (r < 0) {
 		free(c);
 		return r;
@@ -215,7 +215,7 @@ static void admit(struct listener *l, int accepted)
 		return; /* it has gone already */
 	why = over_quota(l, &peer);
 	if (!why) {
-		r = welcome(l, fd, &peer);
+		r = welcome(l, fd, &peer, NULL);
 		if (r == 0)
 			take_fd(&fd);
 		else
@@ -224,6 +224,35 @@ static void admit(struct listener *l, int accepted)
 	if (why)
 		log_refusal(l, &peer, why);
 	peer_clear(&peer);
+}
+
+int listener_open(struct listener *listener, const struct host_voucher *voucher, int *ret_fd)
+{
+	_cleanup_close_ int ours = -1, theirs = -1;
+	_cleanup_(peer_clear) struct peer peer = {0};
+	int pair[2], r;
+
+	/* until the first message tells who has the other end */
+	r = peer_from_credentials(&peer,
+				  &(struct ucred){.uid = voucher->by_uid, .pid = voucher->by_pid, .gid = (gid_t)-1});
+	if (r < 0)
+		return r;
+	if (over_quota(listener, &peer))
+		return -EUSERS;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
+	ours = pair[0];
+	theirs = pair[1];
+	r = fcntl(ours, F_GETFL);
+	if (r < 0 || fcntl(ours, F_SETFL, r | O_NONBLOCK) < 0 ||
+	    setsockopt(ours, SOL_SOCKET, SO_PASSCRED, &(int){1}, sizeof(int)) < 0)
+		return -errno;
+	r = welcome(listener, ours, &peer, voucher);
+	if (r < 0)
+		return r;
+	take_fd(&ours);
+	*ret_fd = take_fd(&theirs);
+	return 0;
 }
 
 static bool is_shortage(int error)

@@ -14,6 +14,9 @@ struct listener;
  * descriptor that the service manager passed. On failure *ret_error is a message to print and free. */
 int listener_new(struct listener **ret, struct loop *loop, struct host *host, const struct config *config,
 		 char **ret_error);
+/* A connection without a socket file: *ret_fd is the other end, for a VMM that the voucher speaks of. It is a stranger like
+ * any, of whoever asked for it. -EUSERS: too many of them. */
+int listener_open(struct listener *listener, const struct host_voucher *voucher, int *ret_fd);
 struct listener *listener_free(struct listener *listener);
 
 #endif

@@ -22,6 +22,7 @@
 #include <time.h>
 
 #include "daemon/base/log.h"
+#include "daemon/core/uuid.h"
 #include "daemon/base/util.h"
 
 #define RECEIVES     4 /* per turn */
@@ -53,6 +54,7 @@ struct session *session_free(struct session *session)
 	loop_io_free(session->io);
 	loop_timer_free(session->resume);
 	peer_clear(&session->peer);
+	free(session->voucher);
 	free(session->held);
 	free(session->queue);
 	if (session->fd >= 0)
@@ -83,6 +85,27 @@ static struct cpupolicy_header register_header(const struct session *s)
 	return (struct cpupolicy_header){.request = CPUPOLICY_REGISTER, .seq = s->register_seq};
 }
 
+/* From here on it is a session like any. */
+static void redeem_voucher(struct session *s)
+{
+	const struct host_voucher *v = s->voucher;
+	char uuid[UUID_TEXT_SIZE], uid[16], pid[16];
+
+	setsockopt(s->fd, SOL_SOCKET, SO_PASSCRED, &(int){0}, sizeof(int));
+	if (peerlog_open(&s->hub->peerlog, s->peer.uid, loop_now(s->hub->loop))) {
+		uuid_format(uuid, v->uuid);
+		snprintf(uid, sizeof(uid), "%u", (unsigned)v->by_uid);
+		snprintf(pid, sizeof(pid), "%d", (int)v->by_pid);
+		log_fields(LOG_INFO,
+			   (const struct log_field[]){
+				   {"VM_UUID", uuid}, {"OPENED_BY_UID", uid}, {"OPENED_BY_PID", pid}, {NULL, NULL}},
+			   "process %d of uid %u has its connection by OpenVmm of process %d of uid %u",
+			   (int)s->peer.pid, (unsigned)s->peer.uid, (int)v->by_pid, (unsigned)v->by_uid);
+	}
+	free(s->voucher);
+	s->voucher = NULL;
+}
+
 static void on_registered(void *link, const struct cpupolicy_register_reply *r, int page_fd, int doorbell_fd)
 {
 	struct session *s = link;
@@ -91,6 +114,8 @@ static void on_registered(void *link, const struct cpupolicy_register_reply *r, 
 	s->registering = false;
 	s->state = CPUPOLICY_MSG_REGISTERED;
 	session_output_reply_with_descriptors(s, &request, r, (const int[]){page_fd, doorbell_fd});
+	if (s->voucher)
+		redeem_voucher(s);
 	close(page_fd);
 	close(doorbell_fd);
 	s->ops->registered(s, s->userdata);
@@ -172,6 +197,7 @@ static void on_register(struct session *s, const struct cpupolicy_header *h, con
 				.run_state = m->run_state,
 				.vcpus = p->reg.vcpus,
 			},
+		.voucher = s->voucher,
 	};
 	int r;
 
@@ -393,6 +419,28 @@ static void refuse_descriptors(struct session *s, size_t n)
 	protocol_error(s, &h, "descriptors where none belong");
 }
 
+/* Who sent what was received, on a connection that was opened for somebody. */
+static int take_sender(struct session *s, struct msghdr *message)
+{
+	struct peer peer;
+	struct ucred cred;
+	int r;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_CREDENTIALS ||
+		    c->cmsg_len != CMSG_LEN(sizeof(cred)))
+			continue;
+		memcpy(&cred, CMSG_DATA(c), sizeof(cred));
+		r = peer_from_credentials(&peer, &cred);
+		if (r < 0)
+			return r;
+		peer_clear(&s->peer);
+		s->peer = peer;
+		return 0;
+	}
+	return -ENODATA;
+}
+
 /* True: there may be more. */
 static bool receive(struct session *s)
 {
@@ -402,8 +450,17 @@ static bool receive(struct session *s)
 	size_t room = (s->state == CPUPOLICY_MSG_REGISTERED ? SESSION_RX_SIZE : CPUPOLICY_MSG_MAX_REQUEST) - have;
 	struct iovec iov = {.iov_base = hub->rx + have, .iov_len = room};
 	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+	/* room for credentials, and for no descriptor behind them */
+	union {
+		struct cmsghdr align;
+		char bytes[CMSG_SPACE(sizeof(struct ucred))];
+	} control;
 	ssize_t n;
 
+	if (s->voucher) {
+		message.msg_control = control.bytes;
+		message.msg_controllen = sizeof(control.bytes);
+	}
 	n = recvmsg(s->fd, &message, MSG_DONTWAIT);
 	if (n < 0) {
 		s->dead = errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR;
@@ -417,6 +474,10 @@ static bool receive(struct session *s)
 		memcpy(hub->rx, s->held, have);
 	if (message.msg_flags & MSG_CTRUNC) {
 		refuse_descriptors(s, have + (size_t)n);
+		return false;
+	}
+	if (s->voucher && take_sender(s, &message) < 0) {
+		s->dead = true;
 		return false;
 	}
 	handle_all(s, have + (size_t)n);
@@ -492,8 +553,8 @@ static void on_io(int fd, unsigned events, void *userdata)
 
 /* ---- life ---- */
 
-int session_new(struct session **ret, struct session_hub *hub, int fd, struct peer *peer, const struct session_ops *ops,
-		void *userdata)
+int session_new(struct session **ret, struct session_hub *hub, int fd, struct peer *peer,
+		const struct host_voucher *voucher, const struct session_ops *ops, void *userdata)
 {
 	struct session *s = calloc(1, sizeof(*s));
 	int r;
@@ -507,8 +568,18 @@ int session_new(struct session **ret, struct session_hub *hub, int fd, struct pe
 	s->state = CPUPOLICY_MSG_GREETING;
 	s->end = HOST_END_DAEMON;
 	rate_init(&s->rate, &hub->config->messages, loop_now(hub->loop));
-	r = loop_io_new(&s->io, hub->loop, fd, LOOP_READ, on_io, s);
+	r = 0;
+	if (voucher) {
+		s->voucher = malloc(sizeof(*voucher));
+		if (s->voucher)
+			*s->voucher = *voucher;
+		else
+			r = -ENOMEM;
+	}
+	if (r >= 0)
+		r = loop_io_new(&s->io, hub->loop, fd, LOOP_READ, on_io, s);
 	if (r < 0) {
+		free(s->voucher);
 		free(s);
 		return r;
 	}

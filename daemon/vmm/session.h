@@ -30,9 +30,11 @@ struct session_ops {
 	void (*ended)(struct session *session, void *userdata);
 };
 
-/* Takes over the connected, non-blocking socket and the contents of `peer`, on success only. */
-int session_new(struct session **ret, struct session_hub *hub, int fd, struct peer *peer, const struct session_ops *ops,
-		void *userdata);
+/* Takes over the connected, non-blocking socket and the contents of `peer`, on success only. With a voucher (which is copied)
+ * the peer is who asked for the connection, until messages come: their senders are the peer, by the credentials that the
+ * kernel attaches to what comes on a socket with SO_PASSCRED. */
+int session_new(struct session **ret, struct session_hub *hub, int fd, struct peer *peer,
+		const struct host_voucher *voucher, const struct session_ops *ops, void *userdata);
 /* Hangs up without a word, for reasons of ours: `ended` is not called, and a VM is not taken for lost. */
 struct session *session_free(struct session *session);
 

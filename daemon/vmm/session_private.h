@@ -37,6 +37,7 @@ struct session {
 	uint32_t queue_length;
 	struct rate rate;
 	struct peer peer;
+	struct host_voucher *voucher; /* NULL: the peer came by itself */
 	int fd;
 	uint32_t register_seq;
 	uint8_t features;

@@ -344,7 +344,7 @@ static void do_connect(struct connection *c)
 	c->session = session_free(c->session);
 	must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) == 0);
 	c->fd = pair[0];
-	must(session_new(&c->session, f.hub, pair[1], &peer, &session_ops, c) == 0);
+	must(session_new(&c->session, f.hub, pair[1], &peer, NULL, &session_ops, c) == 0);
 }
 
 static void send_bytes(struct connection *c, const uint8_t *bytes, size_t n)

@@ -13,7 +13,7 @@ from cpupolicy_test.wait import wait_for
 NOBODY = 65534
 MANAGER_MEMBERS = {
     "SetVcpuCount": ("su", "o"), "SetCpuMillis": ("su", "o"), "RegisterProvider": ("so", ""),
-    "Announce": ("a(ssa{sv})", ""), "Withdraw": ("as", ""), "Providers": "as",
+    "OpenVmm": ("sa{sv}", "h"), "Announce": ("a(ssa{sv})", ""), "Withdraw": ("as", ""), "Providers": "as",
     "ListVirtualMachines": ("", "a(ssso)"),
     "GetVirtualMachine": ("s", "o"), "ListJobs": ("", "a(tsuuo)"), "Forget": ("s", ""),
     "AssignClass": ("ss", ""), "AssignTenant": ("ss", ""), "Explain": ("su", "uussa(sssttts)"),

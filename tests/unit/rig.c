@@ -279,7 +279,7 @@ static void open_session(struct vmm *vmm, uid_t uid, pid_t pid)
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair), 0);
 	vmm->fd = pair[0];
 	vmm->doorbell = -1;
-	ck_assert_int_eq(session_new(&end->session, vmm->rig->hub, pair[1], &peer, &session_ops, end), 0);
+	ck_assert_int_eq(session_new(&end->session, vmm->rig->hub, pair[1], &peer, NULL, &session_ops, end), 0);
 }
 
 static void set_identity(struct vmm *vmm, struct rig *rig, uint8_t id)

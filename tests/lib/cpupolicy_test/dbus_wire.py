@@ -14,8 +14,9 @@ from .wait import DEADLINE, Expired
 _CALL, _RETURN, _ERROR = 1, 2, 3
 _PATH, _INTERFACE, _MEMBER, _ERROR_NAME, _REPLY_SERIAL, _DESTINATION, _SENDER, _SIGNATURE = range(
     1, 9)
-_FIXED = {"y": "B", "b": "I", "n": "h", "q": "H", "i": "i", "u": "I", "x": "q", "t": "Q", "d": "d"}
-_ALIGN = {"y": 1, "n": 2, "q": 2, "b": 4, "i": 4, "u": 4, "s": 4, "o": 4, "a": 4, "g": 1, "v": 1}
+_FIXED = {"y": "B", "b": "I", "n": "h", "q": "H", "i": "i", "u": "I", "x": "q", "t": "Q", "d": "d",
+          "h": "I"}
+_ALIGN = {"h": 4, "y": 1, "n": 2, "q": 2, "b": 4, "i": 4, "u": 4, "s": 4, "o": 4, "a": 4, "g": 1, "v": 1}
 
 
 class CallError(Exception):
@@ -127,9 +128,10 @@ IncomingCall = collections.namedtuple(
 
 
 class Client:
-    """Connected to a Bus. call() waits, send() does not."""
+    """Connected to a Bus. call() waits, send() does not. With `descriptors` those may come; they are closed
+    at once."""
 
-    def __init__(self, bus, deadline=DEADLINE):
+    def __init__(self, bus, deadline=DEADLINE, descriptors=False):
         self.deadline = deadline
         self._serial = 0
         self._buffer = b""
@@ -140,6 +142,9 @@ class Client:
         self.sock.sendall(b"\0AUTH EXTERNAL " + str(os.geteuid()).encode().hex().encode()
                           + b"\r\n")
         assert self.sock.recv(4096).startswith(b"OK")
+        if descriptors:
+            self.sock.sendall(b"NEGOTIATE_UNIX_FD\r\n")
+            assert self.sock.recv(4096).startswith(b"AGREE_UNIX_FD")
         self.sock.sendall(b"BEGIN\r\n")
         self.name, = self.call("Hello", destination="org.freedesktop.DBus", path="/org/freedesktop/DBus",
                   interface="org.freedesktop.DBus")

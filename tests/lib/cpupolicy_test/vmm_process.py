@@ -21,9 +21,10 @@ else:
 
 class VmmProcess:
     """Like wire.Vmm.start() and calls by name; kill() ends it as a crash would. `groups`: supplementary ones
-    of another user; `fd`: a connected socket instead of a path; `cgroup`: the Cgroup it is in."""
+    of another user; `inherited`: a descriptor that `command` passes on, instead of a path; `cgroup`: the Cgroup
+    it is in."""
 
-    def __init__(self, directory, socket, name, uid=None, groups=(), cgroup=None, fd=None,
+    def __init__(self, directory, socket, name, uid=None, groups=(), cgroup=None, inherited=None,
                  command=(sys.executable, __file__), **register):
         read, self._stdin = os.pipe()
         self._stdout, write = os.pipe()
@@ -32,7 +33,7 @@ class VmmProcess:
             [*command, str(read), str(write), str(-1 if uid is None else uid),
              *[str(g) for g in groups]],
             pathlib.Path(directory) / f"vmm-{name}.log",
-            pass_fds=(read, write, *([] if fd is None else [fd])), env=env,
+            pass_fds=(read, write), env=env,
             stdin=subprocess.DEVNULL)
         os.close(read)
         os.close(write)
@@ -42,7 +43,7 @@ class VmmProcess:
         if cgroup:
             cgroup.add(self.process.pid)
         try:
-            self.token = self.call("start", str(socket) if fd is None else fd, name, **register)
+            self.token = self.call("start", str(socket) if inherited is None else inherited, name, **register)
         except BaseException:
             self.close()
             raise
