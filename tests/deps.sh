@@ -20,7 +20,7 @@ demo=(
 )
 check=(
 	"${demo[@]}"
-	bash-completion ccache clang-format git polkitd python3-pytest python3-pytest-xdist shellcheck tmux
+	bash-completion ccache clang-format git polkitd python3-pytest python3-pytest-xdist shellcheck tmux zsh
 	# packages, and the machine that they are installed in
 	debhelper debootstrap lintian systemd-container
 )
