@@ -22,7 +22,7 @@ check=(
 	"${demo[@]}"
 	bash-completion ccache clang-format git polkitd python3-pytest python3-pytest-xdist shellcheck tmux zsh
 	# packages, and the machine that they are installed in
-	debhelper debootstrap lintian systemd-container
+	apparmor debhelper debootstrap lintian selinux-policy-dev systemd-container
 )
 
 case ${1:-check} in
