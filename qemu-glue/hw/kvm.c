@@ -116,11 +116,18 @@ static int reset_vector_regs(CPUState *cpu)
 	return r;
 }
 
-/* Of a vCPU, and not the counters: those are the whole machine's. */
+/* One that a guest may have changed. Not the counters: those are the whole machine's. */
 static bool is_system_reg(uint64_t id)
 {
-	return (id & KVM_REG_ARM_COPROC_MASK) == KVM_REG_ARM64_SYSREG && id != KVM_REG_ARM_TIMER_CNT &&
-	       id != KVM_REG_ARM_PTIMER_CNT;
+	const uint64_t fields =
+		KVM_REG_ARM64_SYSREG_OP0_MASK | KVM_REG_ARM64_SYSREG_OP1_MASK | KVM_REG_ARM64_SYSREG_CRN_MASK;
+
+	if ((id & KVM_REG_ARM_COPROC_MASK) != KVM_REG_ARM64_SYSREG)
+		return false;
+	/* identification */
+	if ((id & fields) == (ARM64_SYS_REG(3, 0, 0, 0, 0) & fields))
+		return false;
+	return id != KVM_REG_ARM_TIMER_CNT && id != KVM_REG_ARM_PTIMER_CNT;
 }
 
 static int reset_system_regs(CPUState *cpu, const uint64_t *values)
