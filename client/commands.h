@@ -32,4 +32,8 @@ int command_undrain(const struct options *options);
 int command_reload(const struct options *options);
 int command_backup(const struct options *options);
 
+int command_domain(const struct options *options);
+/* "domain" and what follows it, of an argument list that ends with NULL. Returns if it could not be run. */
+int command_domain_arguments(char **argv);
+
 #endif

@@ -14,6 +14,7 @@
 
 #include "client/outcome.h"
 #include "daemon/base/util.h"
+#include "daemon/bus/bus_address.h"
 
 #define RECOVER_MILLISECONDS 300
 
@@ -25,41 +26,6 @@ struct connection {
 };
 
 /* ---- life ---- */
-
-static bool is_address(const char *text)
-{
-	static const char *const transports[] = {"unix:", "tcp:", "unixexec:", "x-machine-unix:"};
-
-	for (size_t i = 0; i < ARRAY_SIZE(transports); i++)
-		if (strncmp(text, transports[i], strlen(transports[i])) == 0)
-			return true;
-	return false;
-}
-
-static int open_bus(sd_bus **ret, const char *address)
-{
-	_cleanup_(sd_bus_unrefp) sd_bus *bus = NULL;
-	int r;
-
-	if (strcmp(address, "system") == 0)
-		return sd_bus_open_system_with_description(ret, "cpuctl");
-	if (strcmp(address, "session") == 0)
-		return sd_bus_open_user_with_description(ret, "cpuctl");
-	/* sd-bus passes over what it does not know, and would say that the connection was refused */
-	if (!is_address(address))
-		return -EINVAL;
-	r = sd_bus_new(&bus);
-	if (r >= 0)
-		r = sd_bus_set_address(bus, address);
-	if (r >= 0)
-		r = sd_bus_set_bus_client(bus, true);
-	if (r >= 0)
-		r = sd_bus_start(bus);
-	if (r < 0)
-		return r;
-	*ret = TAKE(bus);
-	return 0;
-}
 
 /* polkit may ask for a password where somebody sits to type it. */
 static int allow_questions(sd_bus *bus)
@@ -92,7 +58,7 @@ int connection_new(struct connection **ret, const char *bus)
 	c->signals = -1;
 	c->also = -1;
 	c->address = strdup(bus);
-	r = c->address ? open_bus(&c->bus, bus) : -ENOMEM;
+	r = c->address ? bus_address_open(&c->bus, bus, "cpuctl") : -ENOMEM;
 	if (r >= 0)
 		r = allow_questions(c->bus);
 	if (r < 0) {
@@ -218,7 +184,7 @@ static int reopen(struct connection *c)
 	sd_bus *bus;
 	int r;
 
-	r = open_bus(&bus, c->address);
+	r = bus_address_open(&bus, c->address, "cpuctl");
 	if (r < 0)
 		return r;
 	r = allow_questions(bus);

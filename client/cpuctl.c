@@ -3,6 +3,7 @@
 /* cpuctl: cpupolicyd's API (docs/dbus.md) for people and scripts. */
 
 #include <locale.h>
+#include <string.h>
 
 #include "client/commands.h"
 #include "client/outcome.h"
@@ -205,6 +206,16 @@ static const struct command commands[] = {
 		.min_args = 1,
 		.run = command_import,
 	},
+	{
+		.name = "domain",
+		.usage = "COMMAND DOMAIN ...",
+		.summary = "libvirt's domains: enable, disable, set, show",
+		.help = "Has a domain of libvirt start with vCPUs that policy switches, and says in its metadata "
+			"which\n"
+			"service it is to have. \"cpuctl domain --help\" says more.",
+		.args = {ARGUMENT_TEXT},
+		.run = command_domain,
+	},
 	{0},
 };
 
@@ -214,6 +225,8 @@ int main(int argc, char **argv)
 	int outcome, written;
 
 	setlocale(LC_ALL, "");
+	if (argc > 1 && strcmp(argv[1], "domain") == 0)
+		return command_domain_arguments(argv + 1);
 	if (options_parse(&options, commands, argc, argv, &outcome))
 		outcome = options.command->run(&options);
 	written = output_finish();

@@ -21,6 +21,8 @@ demo=(
 check=(
 	"${demo[@]}"
 	bash-completion ccache clang-format git polkitd python3-pytest python3-pytest-xdist shellcheck tmux zsh
+	# the libvirt bridge, and a libvirtd to test it with
+	libvirt-clients libvirt-daemon libvirt-daemon-driver-qemu libvirt-dev libxml2-dev qemu-system-x86
 	# packages, and the machine that they are installed in
 	apparmor debhelper debootstrap lintian selinux-policy-dev systemd-container
 )

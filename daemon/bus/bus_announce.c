@@ -292,3 +292,17 @@ int bus_withdraw(struct bus_providers *providers, struct bus_calls *calls, sd_bu
 
 	return bus_call(calls, m, &request, perform_withdraw, ret_error);
 }
+
+int bus_announce_append(sd_bus_message *reply, struct host *host)
+{
+	const struct host_announcement *a;
+	int r = sd_bus_message_open_container(reply, 'a', "(sss)");
+
+	for (size_t i = 0; r >= 0 && (a = host_announcement_at(host, i)); i++) {
+		char uuid[UUID_TEXT_SIZE];
+
+		uuid_format(uuid, a->said.uuid);
+		r = sd_bus_message_append(reply, "(sss)", uuid, a->said.name ? a->said.name : "", a->said.provider);
+	}
+	return r < 0 ? r : sd_bus_message_close_container(reply);
+}

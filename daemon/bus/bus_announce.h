@@ -14,4 +14,7 @@
 int bus_announce(struct bus_providers *providers, struct bus_calls *calls, sd_bus_message *m, sd_bus_error *ret_error);
 int bus_withdraw(struct bus_providers *providers, struct bus_calls *calls, sd_bus_message *m, sd_bus_error *ret_error);
 
+/* All that is announced, as a(sss): UUID, name, provider. */
+int bus_announce_append(sd_bus_message *reply, struct host *host);
+
 #endif

@@ -12,6 +12,7 @@
 
 #include "daemon/base/log.h"
 #include "daemon/base/util.h"
+#include "daemon/bus/bus_address.h"
 
 #define BACKOFF_FIRST (1 * NSEC_PER_SEC)
 #define BACKOFF_LAST  (30 * NSEC_PER_SEC)
@@ -25,7 +26,7 @@
 struct bus_link {
 	struct loop *loop;
 	char *address;
-	char *name;
+	char *name; /* NULL: none is asked for */
 	const struct bus_link_ops *ops;
 	void *userdata;
 
@@ -38,7 +39,7 @@ struct bus_link {
 	struct loop_timer *retry;
 	uint64_t backoff;
 	bool complained; /* one line per outage */
-	bool named;
+	bool named;      /* or, without a name, let in by the bus */
 	int refused; /* why the name is not to be had: negative errno; the connection is dropped when sd-bus is not on the stack */
 };
 
@@ -46,43 +47,6 @@ static int serve(struct bus_link *link);
 static void link_retry(struct bus_link *link);
 
 /* ---- connecting ---- */
-
-static bool is_address(const char *text)
-{
-	static const char *const transports[] = {"unix:", "tcp:", "unixexec:", "x-machine-unix:"};
-
-	for (size_t i = 0; i < ARRAY_SIZE(transports); i++)
-		if (strncmp(text, transports[i], strlen(transports[i])) == 0)
-			return true;
-	return false;
-}
-
-static int open_address(sd_bus **ret, const char *address)
-{
-	_cleanup_(sd_bus_unrefp) sd_bus *sd = NULL;
-	int r;
-
-	if (strcmp(address, "system") == 0)
-		return sd_bus_open_system_with_description(ret, "cpupolicyd");
-	if (strcmp(address, "session") == 0)
-		return sd_bus_open_user_with_description(ret, "cpupolicyd");
-	/* sd-bus passes over what it does not know, and would say that the connection was refused */
-	if (!is_address(address))
-		return -EINVAL;
-	r = sd_bus_new(&sd);
-	if (r >= 0)
-		r = sd_bus_set_description(sd, "cpupolicyd");
-	if (r >= 0)
-		r = sd_bus_set_address(sd, address);
-	if (r >= 0)
-		r = sd_bus_set_bus_client(sd, true);
-	if (r >= 0)
-		r = sd_bus_start(sd);
-	if (r < 0)
-		return r;
-	*ret = TAKE(sd);
-	return 0;
-}
 
 /* The connection's descriptor changes while sd-bus goes through an address list. */
 static void on_io(int fd, unsigned events, void *userdata)
@@ -162,10 +126,9 @@ static char *describe(const struct bus_link *link, int error)
 		break;
 	case EPERM:
 	case EACCES:
-		n = asprintf(
-			&text,
-			"the bus \"%s\" does not let this user connect, or own the name %s: see org.cpupolicy1.conf",
-			link->address, link->name);
+		n = asprintf(&text, "the bus \"%s\" does not let this user connect%s%s%s", link->address,
+			     link->name ? ", or own the name " : "", link->name ? link->name : "",
+			     link->name ? ": see org.cpupolicy1.conf" : "");
 		break;
 	case ENOMEDIUM:
 		n = asprintf(&text,
@@ -194,6 +157,14 @@ static void lose(struct bus_link *link, int error)
 	link_retry(link);
 }
 
+/* What a connection is for is there: its name, or, without one, the bus. */
+static void arrive(struct bus_link *link)
+{
+	link->named = true;
+	link->complained = false;
+	link->backoff = BACKOFF_FIRST;
+}
+
 /* Sets what the loop is to wait for. Ends the connection if it is not usable any more. */
 static void settle(struct bus_link *link)
 {
@@ -205,6 +176,8 @@ static void settle(struct bus_link *link)
 	r = sd_bus_is_open(link->sd) > 0 ? 0 : -ECONNRESET;
 	if (r >= 0 && sd_bus_get_n_queued_write(link->sd, &queued) >= 0 && queued > QUEUED_WRITES_MAX)
 		r = -ENOBUFS;
+	if (r >= 0 && !link->name && sd_bus_is_ready(link->sd) > 0)
+		arrive(link);
 	if (r >= 0)
 		r = watch(link);
 	if (r >= 0)
@@ -270,9 +243,7 @@ static int on_requested(sd_bus_message *m, void *userdata, sd_bus_error *ret_err
 		link->refused = -EEXIST;
 	} else {
 		log_info("D-Bus: %s is on %s", link->name, link->address);
-		link->named = true;
-		link->complained = false;
-		link->backoff = BACKOFF_FIRST;
+		arrive(link);
 	}
 	return 1;
 }
@@ -282,13 +253,15 @@ static int add_connection(struct bus_link *link)
 	_cleanup_(sd_bus_close_unrefp) sd_bus *sd = NULL;
 	int r;
 
-	r = open_address(&sd, link->address);
+	r = bus_address_open(&sd, link->address, program_invocation_short_name);
 	if (r < 0)
 		return r;
 	r = link->ops->opened(sd, link->userdata);
 	if (r < 0)
 		return r;
 	link->sd = TAKE(sd);
+	if (!link->name)
+		return 0;
 	return sd_bus_request_name_async(link->sd, &link->request, link->name, 0, on_requested, link);
 }
 
@@ -330,6 +303,8 @@ static int start(struct bus_link *link)
 		uint64_t now = monotonic_usec();
 
 		r = sd_bus_process(link->sd, NULL);
+		if (!link->name && sd_bus_is_ready(link->sd) > 0)
+			break;
 		if (r != 0)
 			continue;
 		if (now >= until) {
@@ -360,8 +335,8 @@ int bus_link_new(struct bus_link **ret, struct loop *loop, const char *address, 
 	link->backoff = BACKOFF_FIRST;
 	link->io_fd = -1;
 	link->address = strdup(address);
-	link->name = strdup(name);
-	r = link->address && link->name ? 0 : -ENOMEM;
+	link->name = name ? strdup(name) : NULL;
+	r = link->address && (link->name || !name) ? 0 : -ENOMEM;
 	if (r >= 0)
 		r = loop_timer_new(&link->timer, loop, on_timer, link);
 	if (r >= 0)

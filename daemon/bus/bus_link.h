@@ -3,7 +3,7 @@
 #define CPUPOLICYD_BUS_LINK_H
 
 /* One connection to a message bus on the loop: opened, given its name, served, and opened again when the bus went away.
- * Nothing here blocks once the daemon runs, and an idle connection has no wake-ups. */
+ * Without a name (NULL) it is a client's. Nothing here blocks once the daemon runs, and an idle connection has no wake-ups. */
 
 #include <systemd/sd-bus.h>
 

@@ -256,6 +256,13 @@ static int list_virtual_machines(sd_bus_message *m, void *userdata, sd_bus_error
 	return reply_list(m, context->host, append_vms);
 }
 
+static int list_announcements(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
+{
+	struct bus_manager_context *context = userdata;
+
+	return reply_list(m, context->host, bus_announce_append);
+}
+
 static int list_jobs(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
 {
 	struct bus_manager_context *context = userdata;
@@ -429,6 +436,8 @@ static const sd_bus_vtable manager_vtable[] = {
 				list_virtual_machines, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD_WITH_ARGS("GetVirtualMachine", SD_BUS_ARGS("s", vm), SD_BUS_RESULT("o", path),
 				get_virtual_machine, SD_BUS_VTABLE_UNPRIVILEGED),
+	SD_BUS_METHOD_WITH_ARGS("ListAnnouncements", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(sss)", announcements),
+				list_announcements, SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD_WITH_ARGS("ListJobs", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(tsuuo)", jobs), list_jobs,
 				SD_BUS_VTABLE_UNPRIVILEGED),
 	SD_BUS_METHOD_WITH_ARGS("Forget", SD_BUS_ARGS("s", vm), SD_BUS_NO_RESULT, forget, SD_BUS_VTABLE_UNPRIVILEGED),

@@ -242,6 +242,8 @@ const struct host_announcement *host_announcement_find(const struct host *host,
 /* Is that name announced, and of no VM with this UUID? Linear. */
 bool host_announcement_name_is_taken(const struct host *host, const char *name,
 				     const uint8_t uuid[CPUPOLICY_UUID_SIZE]);
+/* In order of UUID, from 0; NULL: no more. */
+const struct host_announcement *host_announcement_at(const struct host *host, size_t n);
 /*
  * Each replaces what was said of that VM; or is withdrawn (then only the UUIDs mean something). All of them, or none:
  * HOST_NOT_OWNER if another provider that is here announced one, HOST_LIMITS. First on disk, then in force, then

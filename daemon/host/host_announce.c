@@ -74,6 +74,11 @@ bool host_announcement_name_is_taken(const struct host *host, const char *name, 
 	return taken;
 }
 
+const struct host_announcement *host_announcement_at(const struct host *host, size_t n)
+{
+	return n < host->n_announcements ? host->announcements[n] : NULL;
+}
+
 static void announcement_free(struct host_announcement *a)
 {
 	if (!a)

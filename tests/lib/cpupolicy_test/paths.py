@@ -86,3 +86,9 @@ def kvm_qemu():
 def kvm_stock_qemu():
     """The same without the patch."""
     return _named("CPUPOLICY_KVM_STOCK_QEMU", SOURCE / "qemu-glue/build.sh", "--kvm", "--stock")
+
+
+def x86_images():
+    """What the x86 domain of the libvirt tests boots."""
+    value = os.environ.get("CPUPOLICY_X86_GUEST")
+    return pathlib.Path(value) if value else _last_line(SOURCE / "tests/libvirt/build-images.sh")
