@@ -47,7 +47,8 @@ class KvmDemo(Demo):
         assert status and "Operation not permitted" in output, output
         self.record("demo", "not-enabled")
         self.in_guest("echo 1 >/sys/firmware/acpi/hotplug/processor/enabled")
-        self.run("cpuctl", "set", "demo", "5")
+        self.run("cpuctl", "set", "--no-wait", "demo", "5")
+        self.host.wait_prop("demo", "EnabledSet", "0-4")
         self.in_guest(command)
         self.tables(SECOND)
 
