@@ -95,8 +95,8 @@ def test_kexec_finds_the_same_policy(machine, request):
     request.node.labs = [machine.lab]
     host, guest = machine.host, machine.guest
     boots, denied = machine.channel.boots, host.get("linux", "Denied")
-    guest.start(f"kexec-jump /Image /initrd '{CMDLINE} quiet acpi=force'")
-    machine.wait_boot(boots + 1)
+    guest.start(f"kexec-jump /Image /initrd '{CMDLINE} acpi=force'")
+    machine.wait_boot(boots + 1, 240)
     assert guest.tables()["online"] == "0-3"
     host.wait_prop("linux", "OnlineSet", "0-3")
     host.wait_prop("linux", "Denied", denied + 2)

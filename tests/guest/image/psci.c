@@ -12,7 +12,7 @@
  *   @ID s CPU FID A B C  a call made by another vCPU, not awaited -> 0
  *   @ID n CPU            what became of another vCPU              -> times entered, last context, calls, result
  *   @ID u FID CPU X SMC  start another with context X, again, and off; by SMC if that is 1 -> result, context, result, state
- *   @ID t CPU N          N times on and off again                 -> N times in ticks, from the call to the first instruction
+ *   @ID t CPU N QUIET    N times on and off again                 -> ticks from the call to the first instruction: each, or the last
  *   @ID q                ticks per second                         -> frequency
  *   @ID p CPU CPU CPU N  N times: two start a third at once       -> one and the other, both, others
  *   @ID o CPU CPU N      N times: one starts another as that ends -> started, too early, others
@@ -181,7 +181,7 @@ static void start_and_end(const uint64_t *args)
 }
 
 /* From right before the call to the first instruction of the other. */
-static void time_starts(uint64_t index, uint64_t count)
+static void time_starts(uint64_t index, uint64_t count, uint64_t quiet)
 {
 	volatile struct cpu *cpu = &cpus[index % MAX_CPUS];
 
@@ -195,7 +195,8 @@ static void time_starts(uint64_t index, uint64_t count)
 		}
 		while (cpu->entered == entered)
 			;
-		put_hex(cpu->stamp - before);
+		if (!quiet || !count)
+			put_hex(cpu->stamp - before);
 		switch_off(index);
 	}
 }
@@ -355,7 +356,7 @@ static void run(char command, const uint64_t *args)
 		start_and_end(args);
 		break;
 	case 't':
-		time_starts(args[0] % MAX_CPUS, args[1]);
+		time_starts(args[0] % MAX_CPUS, args[1], args[2]);
 		break;
 	case 'q':
 		asm volatile("mrs %0, cntfrq_el0" : "=r"(last));
