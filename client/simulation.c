@@ -61,6 +61,10 @@ static int set_subject(struct sim_vm *vm, const struct recording_line *line)
 
 	if (r >= 0)
 		r = set_text(&vm->tenant, line->tenant);
+	if (r >= 0)
+		r = set_text(&vm->announced_class, line->announced_class);
+	if (r >= 0)
+		r = set_text(&vm->announced_tenant, line->announced_tenant);
 	vm->uid = (uid_t)line->uid;
 	return r;
 }
@@ -75,7 +79,14 @@ static int set_name(struct sim_vm *vm, const char *name)
 
 static struct fleet_assignment decide(const struct policy *policy, const struct sim_vm *vm)
 {
-	struct policy_subject subject = {.name = vm->name, .class = vm->class, .tenant = vm->tenant, .uid = vm->uid};
+	struct policy_subject subject = {
+		.name = vm->name,
+		.class = vm->class,
+		.tenant = vm->tenant,
+		.announced_class = vm->announced_class,
+		.announced_tenant = vm->announced_tenant,
+		.uid = vm->uid,
+	};
 	struct policy_decision decision;
 
 	memcpy(subject.uuid, vm->member.uuid, sizeof(subject.uuid));
@@ -89,6 +100,8 @@ static void sim_vm_free(struct sim_vm *vm)
 	free(vm->name);
 	free(vm->class);
 	free(vm->tenant);
+	free(vm->announced_class);
+	free(vm->announced_tenant);
 	free(vm);
 }
 

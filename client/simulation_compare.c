@@ -43,13 +43,15 @@ static struct plain_state plain(const struct recording_state *state)
 		.overdue = state->overdue,
 		.bound = state->bound,
 		.job = state->job,
+		.quota = state->quota,
 	};
 }
 
 static bool same_plain(const struct plain_state *a, const struct plain_state *b)
 {
 	return a->desired == b->desired && a->allowance == b->allowance && a->target == b->target &&
-	       a->held == b->held && a->overdue == b->overdue && a->bound == b->bound && a->job == b->job;
+	       a->held == b->held && a->overdue == b->overdue && a->bound == b->bound && a->job == b->job &&
+	       a->quota == b->quota;
 }
 
 static bool same_sums(const struct ledger_sums *a, const struct ledger_sums *b)
@@ -71,10 +73,18 @@ static void add_number(char *text, size_t size, const char *name, uint64_t is, u
 		snprintf(text + n, size - n, "%s%s %" PRIu64 " (was %" PRIu64 ")", n > 0 ? ", " : "", name, is, was);
 }
 
+static const char *quota_text(uint32_t quota, char buffer[static 32])
+{
+	if (quota == VM_QUOTA_NONE)
+		return "not held";
+	snprintf(buffer, 32, "held to %" PRIu32 "/1000", quota);
+	return buffer;
+}
+
 static void tell_state(struct simulation *s, struct sim_vm *vm)
 {
 	const struct plain_state was = plain(&vm->was), is = plain(&vm->is);
-	char text[400] = "";
+	char text[400] = "", now[32], before[32];
 	size_t n;
 
 	/* it goes on being so: told once */
@@ -95,6 +105,10 @@ static void tell_state(struct simulation *s, struct sim_vm *vm)
 	if (is.job != was.job)
 		snprintf(text + n, sizeof(text) - n, "%s%s", n > 0 ? ", " : "",
 			 is.job == 0 ? "its resize has ended" : "its resize has not ended");
+	n = strlen(text);
+	if (is.quota != was.quota)
+		snprintf(text + n, sizeof(text) - n, "%sCPU time %s (was %s)", n > 0 ? ", " : "",
+			 quota_text(is.quota, now), quota_text(was.quota, before));
 	tell(s, vm, "%s", text);
 }
 

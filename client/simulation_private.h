@@ -16,6 +16,7 @@ struct plain_state {
 	uint32_t overdue;
 	enum rule bound;
 	uint64_t job;
+	uint32_t quota;
 };
 
 struct sim_vm {
@@ -24,6 +25,8 @@ struct sim_vm {
 	char *name;
 	char *class;  /* assigned; NULL: not */
 	char *tenant; /* the same */
+	char *announced_class; /* by a provider */
+	char *announced_tenant;
 	uid_t uid;
 	bool gone;
 	bool compared;

@@ -107,6 +107,8 @@ static uint64_t digest_vm(uint64_t digest, const struct fleet_vm *m, const struc
 
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		digest = mix(digest, numbers[i]);
+	if (s->quota != VM_QUOTA_NONE)
+		digest = mix(digest, s->quota);
 	for (uint32_t i = 0; i < core->possible; i++)
 		digest = mix(digest, vm_word(core, i));
 	return digest;
@@ -114,7 +116,7 @@ static uint64_t digest_vm(uint64_t digest, const struct fleet_vm *m, const struc
 
 void recording_state(const struct fleet *f, const struct fleet_vm *m, struct recording_state *ret)
 {
-	struct recording_state s = {.of_vm = m != NULL, .sums = f->ledger.sums};
+	struct recording_state s = {.of_vm = m != NULL, .quota = VM_QUOTA_NONE, .sums = f->ledger.sums};
 
 	s.digest = digest_sums(UINT64_C(0xcbf29ce484222325), &s.sums);
 	if (m) {
@@ -130,6 +132,7 @@ void recording_state(const struct fleet *f, const struct fleet_vm *m, struct rec
 		s.guaranteed_ns = m->usage.guaranteed_ns;
 		s.burst_ns = m->usage.burst_ns;
 		s.job = m->core->job.id;
+		s.quota = vm_quota(m->core);
 		s.digest = digest_vm(s.digest, m, &s);
 	}
 	*ret = s;

@@ -59,7 +59,8 @@ static int read_enum(struct json_reader *reader, const struct json_row *row, jso
 	return r;
 }
 
-_Static_assert(sizeof(enum cpupolicy_reason) == sizeof(unsigned) && sizeof(enum job_result) == sizeof(unsigned),
+_Static_assert(sizeof(enum cpupolicy_reason) == sizeof(unsigned) && sizeof(enum job_result) == sizeof(unsigned) &&
+		       sizeof(enum cpupolicy_means) == sizeof(unsigned),
 	       "read_enum()");
 
 static int read_psci(struct json_reader *reader, const struct json_row *row, json_t *value, void *to)
@@ -235,6 +236,7 @@ static const struct json_row vm_state_rows[] = {
 	{.key = "guaranteed_ns", .read = json_read_u64, STATE(guaranteed_ns), .max = INT64_MAX, .required = true},
 	{.key = "burst_ns", .read = json_read_u64, STATE(burst_ns), .max = INT64_MAX, .required = true},
 	{.key = "job", .read = json_read_u64, STATE(job), .max = INT64_MAX, .required = true},
+	{.key = "quota", .read = json_read_u32, STATE(quota), .max = UINT32_MAX - 1},
 	{.key = "host", .read = json_read_object, STATE(sums), .rows = sums_rows, .required = true},
 	{.key = "digest", .read = read_digest, STATE(digest), .required = true},
 	{0},
@@ -277,6 +279,9 @@ static const struct json_row record_rows[] = {
 	{.key = "boot", .read = json_read_u32, RECORD(vm.boot), .max = CPUPOLICY_MAX_VCPUS, .required = true},
 	{.key = "desired", .read = json_read_u32, RECORD(vm.desired), .max = UINT32_MAX, .required = true},
 	{.key = "desired_set", .read = json_read_bool, RECORD(vm.desired_set), .required = true},
+	{.key = "desired_millis", .read = json_read_u32, RECORD(vm.desired_millis), .min = 1, .max = UINT32_MAX},
+	{.key = "means", .read = read_enum, RECORD(vm.means), .max = CPUPOLICY_MEANS_MAX},
+	{.key = "realm", .read = json_read_bool, RECORD(vm.realm)},
 	{.key = "boot_removable", .read = json_read_bool, RECORD(vm.boot_removable), .required = true},
 	{.key = "notify", .read = json_read_bool, RECORD(vm.notify), .required = true},
 	{.key = "epoch", .read = json_read_u32, RECORD(vm.epoch), .max = UINT32_MAX, .required = true},

@@ -25,6 +25,7 @@ struct raw {
 	uint32_t reason, ost_event, ost_status, cause, run_state, flags, boot, epoch, generation;
 	bool gone, ok, on, spent;
 	uint64_t revision, job;
+	uint32_t millis;
 	int64_t balance;
 	struct recording_hex granted;
 	struct recording_vcpus vcpus;
@@ -97,6 +98,16 @@ static const struct field {
 		 .check = recording_check_name,
 		 .required = true}},
 	{.kinds = KIND(ADD) | KIND(SUBJECT),
+	 .row = {.key = "announced_class",
+		 .read = json_read_text,
+		 LINE(announced_class),
+		 .check = recording_check_name}},
+	{.kinds = KIND(ADD) | KIND(SUBJECT),
+	 .row = {.key = "announced_tenant",
+		 .read = json_read_text,
+		 LINE(announced_tenant),
+		 .check = recording_check_name}},
+	{.kinds = KIND(ADD) | KIND(SUBJECT),
 	 .row = {.key = "uid", .read = json_read_u32, LINE(uid), .max = UINT32_MAX, .required = true}},
 	{.kinds = KIND(ADD) | KIND(RESHAPE),
 	 .row = {.key = "possible",
@@ -158,6 +169,8 @@ static const struct field {
 	{.arguments = RECORDING_STORED, .row = {.key = "granted", .read = recording_read_hex, RAW(granted)}},
 	{.arguments = RECORDING_JOB,
 	 .row = {.key = "job", .read = json_read_u64, RAW(job), .min = 1, .max = INT64_MAX, .required = true}},
+	{.arguments = RECORDING_JOB,
+	 .row = {.key = "millis", .read = json_read_u32, RAW(millis), .min = 1, .max = UINT32_MAX}},
 	{.arguments = RECORDING_BALANCE,
 	 .row = {.key = "balance", .read = json_read_i64, RAW(balance), .required = true}},
 	{.arguments = RECORDING_BALANCE, .row = {.key = "spent", .read = json_read_bool, RAW(spent), .required = true}},
@@ -332,6 +345,7 @@ static int place_event(struct json_reader *reader, struct raw *raw)
 		event->generation = raw->generation;
 	} else if (arguments & RECORDING_JOB) {
 		event->job = raw->job;
+		event->millis = raw->millis;
 	} else if (arguments & RECORDING_BALANCE) {
 		event->balance = raw->balance;
 		event->spent = raw->spent;
@@ -354,6 +368,7 @@ static int read_root(struct json_reader *reader, json_t *root, struct raw *raw)
 	if (line->kind == RECORDING_EVENT)
 		line->state.of_vm = recording_arguments(line->event.kind) & RECORDING_OF_VM;
 	line->capacity = FLEET_UNLIMITED;
+	line->state.quota = VM_QUOTA_NONE;
 	select_rows(line, rows);
 	r = json_table_read(reader, rows, root, raw);
 	if (r < 0)
@@ -381,6 +396,8 @@ void recording_line_clear(struct recording_line *line)
 	free(line->name);
 	free(line->class);
 	free(line->tenant);
+	free(line->announced_class);
+	free(line->announced_tenant);
 	store_vm_clear(&line->record);
 	free(line->vcpus);
 	free(line->granted);

@@ -165,6 +165,14 @@ static void add_subject(struct recording_text *t, const struct policy_subject *s
 	add_string(t, subject->class);
 	add(t, ",\"tenant\":");
 	add_string(t, subject->tenant);
+	if (subject->announced_class) {
+		add(t, ",\"announced_class\":");
+		add_string(t, subject->announced_class);
+	}
+	if (subject->announced_tenant) {
+		add(t, ",\"announced_tenant\":");
+		add_string(t, subject->announced_tenant);
+	}
 	add(t, ",\"uid\":%" PRIu32, (uint32_t)subject->uid);
 }
 
@@ -199,6 +207,12 @@ static void add_record(struct recording_text *t, const struct store_vm *r, bool 
 	    ",\"boot_removable\":%s,\"notify\":%s,\"epoch\":%" PRIu32,
 	    JSON_BOOL(alive), JSON_BOOL(r->stopped), r->boot, r->desired, JSON_BOOL(r->desired_set),
 	    JSON_BOOL(r->boot_removable), JSON_BOOL(r->notify), r->epoch);
+	if (r->desired_millis > 0)
+		add(t, ",\"desired_millis\":%" PRIu32, r->desired_millis);
+	if (r->means != CPUPOLICY_MEANS_PSCI)
+		add(t, ",\"means\":%u", (unsigned)r->means);
+	if (r->realm)
+		add(t, ",\"realm\":true");
 	add(t, ",\"enabled\":");
 	add_hex(t, r->enabled, bits);
 	add(t, ",\"wanted\":");
@@ -318,6 +332,8 @@ static void add_arguments(struct recording_text *t, const struct fleet *f, const
 		add_stored(t, e);
 	if (arguments & RECORDING_JOB)
 		add(t, ",\"job\":%" PRIu64, e->job);
+	if ((arguments & RECORDING_JOB) && e->millis > 0)
+		add(t, ",\"millis\":%" PRIu32, e->millis);
 	if (arguments & RECORDING_ASSIGNMENT)
 		add_assignment(t, f, e);
 	if (arguments & RECORDING_BALANCE)
@@ -359,6 +375,8 @@ static void add_state(struct recording_text *t, const struct recording_state *s)
 		    s->desired, s->allowance, s->target, s->held, s->overdue, rule_name(s->bound), s->balance);
 		add(t, ",\"guaranteed_ns\":%" PRIu64 ",\"burst_ns\":%" PRIu64 ",\"job\":%" PRIu64 ",", s->guaranteed_ns,
 		    s->burst_ns, s->job);
+		if (s->quota != VM_QUOTA_NONE)
+			add(t, "\"quota\":%" PRIu32 ",", s->quota);
 	}
 	add(t,
 	    "\"host\":{\"reserved\":%" PRIu64 ",\"guaranteed\":%" PRIu64 ",\"allowed\":%" PRIu64 ",\"held\":%" PRIu64,

@@ -501,3 +501,34 @@ def test_others_may_not(host, provider):
     client.close()
     error = host.bus.error_of(ROOT, MANAGER, "RegisterProvider", "string:x", "objpath:/x", user=65534)
     assert error.name.endswith("AccessDenied")
+
+
+# ---- what is recorded ----
+
+
+def test_a_recording_of_all_this(make_host, directory):
+    (directory / "log").mkdir()
+    host = make_host({"record_directory": str(directory / "log")}, policy=POLICY)
+    provider = Provider(host.bus)
+    vmm = quota_vm(host, provider, "capped", boot=4)
+    set_millis(host, 1500)
+    held(host, provider, 1500)
+    provider.announce(WEB, "web", quota=True, **{"class": "standing", "tenant": "acme"})
+    host.daemon.restart_killed()
+    vmm.hung_up()
+    set_millis(host, 3000)
+    host.resize("web", 2)
+    host.daemon.stop()
+    logs = sorted((directory / "log").iterdir())
+    assert len(logs) == 2
+    text = "".join(log.read_text("utf-8") for log in logs)
+    for found in ('"millis":1500', '"announced_class":"standing"', '"quota":1500', '"desired_millis":1500'):
+        assert found in text, found
+    for log in logs:
+        result = host.cpuctl("simulate", str(log))
+        assert "nothing differs" in result
+    # another policy lifts it
+    host.daemon.write_policy({"classes": {"capped": {}, "standing": {}}, "tenants": {"acme": {}, "other": {}}})
+    result = host.cpuctl("simulate", "--policy", str(host.daemon.policy_directory), str(logs[1]), check=False)
+    assert "CPU time" in result.stdout, result.stdout + result.stderr
+    provider.close()

@@ -33,7 +33,7 @@ def test_what_happens_is_recorded(make_host, directory):
     host.daemon.stop()
     recorded = lines(record)
     head = recorded[0]
-    assert head["recording"] == 1 and head["capacity"] == 10
+    assert head["recording"] == 2 and head["capacity"] == 10
     assert json.loads(head["policy"][0]["text"]) == policy
     assert [line["at"] for line in recorded[1:]] == sorted(line["at"] for line in recorded[1:])
     assert made(recorded, "add", vmm)[0]["possible"] == 8

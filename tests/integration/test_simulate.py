@@ -2,6 +2,7 @@
 """`cpuctl simulate` of what a real daemon recorded: the same comes out, or what differs is said."""
 
 import json
+import pathlib
 import random
 import re
 import subprocess
@@ -53,6 +54,13 @@ def replays(log):
     assert "nothing differs" in result.stdout
     assert int(re.search(r"(\d+) events", result.stdout)[1]) > 0
     return result.stdout
+
+
+def test_recordings_of_an_older_version():
+    kept = sorted((pathlib.Path(__file__).resolve().parents[1] / "data/recording").glob("*.jsonl"))
+    assert len(kept) >= 2
+    for log in kept:
+        replays(log)
 
 
 def follow(vmm):

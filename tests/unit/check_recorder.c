@@ -662,9 +662,9 @@ static const struct {
 	{"", "log:7:1: '[' or '{' expected near end of file"},
 	{"[]", "log:7:1: expected an object, not an array"},
 	{"{}", "log:7:1: expected do in it, or recording"},
-	{"{\"recording\":2,\"version\":\"\",\"boot\":1,\"real\":1,\"cpus\":1,\"observe\":false,\"frozen\":false,"
+	{"{\"recording\":3,\"version\":\"\",\"boot\":1,\"real\":1,\"cpus\":1,\"observe\":false,\"frozen\":false,"
 	 "\"drained\":false,\"policy\":[]}",
-	 "log:7:14: recording: expected an integer from 1 to 1, not 2"},
+	 "log:7:14: recording: expected an integer from 1 to 2, not 3"},
 	{"{\"recording\":1}", "log:7:1: expected version in it"},
 	{"{\"do\":\"explode\"}", "log:7:7: do: expected what happened, not \"explode\""},
 	{"{\"do\":\"tick\"," RULES "," STATE "}", "log:7:1: expected at in it"},
