@@ -26,6 +26,7 @@ struct process_stat {
 	char state;
 	unsigned threads;
 	uint64_t start_time;
+	uint64_t cpu; /* clock ticks, of all threads that are or were */
 };
 
 /* /proc/PID/stat: the name in parentheses may hold anything, so the fields are counted from its last ')'. */
@@ -34,6 +35,7 @@ static int read_stat(pid_t pid, struct process_stat *ret)
 	char path[64], text[1024];
 	_cleanup_close_ int fd = -1;
 	const char *fields;
+	uint64_t user, system;
 	ssize_t n;
 
 	snprintf(path, sizeof(path), "/proc/%jd/stat", (intmax_t)pid);
@@ -47,10 +49,13 @@ static int read_stat(pid_t pid, struct process_stat *ret)
 	fields = strrchr(text, ')');
 	if (!fields)
 		return -EPROTO;
-	/* state is field 3, num_threads 20, starttime 22 */
-	if (sscanf(fields + 1, " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %u %*s %" SCNu64,
-		   &ret->state, &ret->threads, &ret->start_time) != 3)
+	/* state is field 3, utime 14, stime 15, num_threads 20, starttime 22 */
+	if (sscanf(fields + 1,
+		   " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %" SCNu64 " %" SCNu64
+		   " %*s %*s %*s %*s %u %*s %" SCNu64,
+		   &ret->state, &user, &system, &ret->threads, &ret->start_time) != 5)
 		return -EPROTO;
+	ret->cpu = user + system;
 	return 0;
 }
 
@@ -143,6 +148,22 @@ uint64_t peer_start_time_of(pid_t pid)
 	struct process_stat stat;
 
 	return read_stat(pid, &stat) < 0 ? 0 : stat.start_time;
+}
+
+int peer_cpu_time(pid_t pid, uint64_t start_time, uint64_t *ret)
+{
+	long ticks = sysconf(_SC_CLK_TCK);
+	struct process_stat stat;
+	int r = read_stat(pid, &stat);
+
+	if (r < 0)
+		return r == -ENOENT ? -ESRCH : r;
+	if (start_time != 0 && stat.start_time != start_time)
+		return -ESRCH;
+	if (ticks <= 0)
+		return -EINVAL;
+	*ret = stat.cpu * (NSEC_PER_SEC / (uint64_t)ticks);
+	return 0;
 }
 
 static int peer_label(int fd, char **ret)

@@ -42,6 +42,8 @@ bool peer_same_process(const struct peer *a, const struct peer *b);
 bool peer_alike(const struct peer *a, const struct peer *b);
 /* A label's length without the mode that AppArmor adds to it: "libvirt-UUID (enforce)". */
 size_t peer_label_length(const char *label);
+/* CPU time of all its threads, ns. -ESRCH: it is another one by now, or none; another errno where it cannot be seen. */
+int peer_cpu_time(pid_t pid, uint64_t start_time, uint64_t *ret);
 /* False only if that very process is known to have ended. */
 bool peer_alive(pid_t pid, uint64_t start_time);
 

@@ -14,6 +14,7 @@
 /* How long a provider may take to hold one VM's CPU time. */
 #define CALL_TIMEOUT_USEC (10 * UINT64_C(1000000))
 #define WHY_SIZE          256
+#define BUS_NO_OWNER      "org.freedesktop.DBus.Error.NameHasNoOwner"
 
 /* A call to its object that is not answered. */
 struct provider_call {
@@ -133,9 +134,13 @@ static int on_looked(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
 {
 	struct bus_provider *p = userdata;
 
+	uint32_t pid;
+
 	p->look = sd_bus_slot_unref(p->look);
-	if (sd_bus_message_is_method_error(m, NULL))
+	if (sd_bus_message_is_method_error(m, BUS_NO_OWNER))
 		provider_free(p);
+	else if (sd_bus_message_read(m, "u", &pid) >= 0 && p->host)
+		host_provider_set_process(p->host, (pid_t)pid);
 	return 1;
 }
 
@@ -153,7 +158,8 @@ static int watch(sd_bus *sd, struct bus_provider *p)
 	if (r < 0)
 		return r;
 	return sd_bus_call_method_async(sd, &p->look, "org.freedesktop.DBus", "/org/freedesktop/DBus",
-					"org.freedesktop.DBus", "GetConnectionUnixUser", on_looked, p, "s", p->sender);
+					"org.freedesktop.DBus", "GetConnectionUnixProcessID", on_looked, p, "s",
+					p->sender);
 }
 
 static struct bus_provider *find_sender(const struct bus_providers *providers, const char *sender)

@@ -251,6 +251,18 @@ static uint32_t pid_on_bus(const struct peer *peer)
 	return peer->pid > 0 ? (uint32_t)peer->pid : 0;
 }
 
+struct cpu {
+	uint64_t used, granted;
+};
+
+static struct cpu cpu(const struct host_vm *vm)
+{
+	struct cpu c;
+
+	host_vm_cpu(vm, &c.used, &c.granted);
+	return c;
+}
+
 /* What is whole is asked for in vCPUs, whoever asked. */
 static uint32_t cpu_millis(const struct vm *vm)
 {
@@ -308,6 +320,8 @@ GETTER(realm, "b", (int)vm->realm)
 GETTER(cpu_millis, "u", cpu_millis(vm))
 GETTER(quota, "u", vm_quota(vm))
 GETTER(quota_state, "s", host_quota_state_name(host_vm_quota_state(host_vm)))
+GETTER(cpu_time, "t", cpu(host_vm).used)
+GETTER(cpu_granted, "t", cpu(host_vm).granted)
 GETTER(vmm_uid, "u", (uint32_t)host_vm_peer(host_vm)->uid)
 GETTER(vmm_pid, "u", pid_on_bus(host_vm_peer(host_vm)))
 
@@ -428,6 +442,8 @@ static const sd_bus_vtable vm_vtable[] = {
 	SD_BUS_PROPERTY("Notifiable", "b", get_notifiable, 0, CHANGES),
 	SD_BUS_PROPERTY("BootRemovable", "b", get_boot_removable, 0, CHANGES),
 	SD_BUS_PROPERTY("Denied", "t", get_denied, 0, SD_BUS_VTABLE_PROPERTY_EMITS_INVALIDATION),
+	SD_BUS_PROPERTY("CpuTime", "t", get_cpu_time, 0, SD_BUS_VTABLE_PROPERTY_EXPLICIT),
+	SD_BUS_PROPERTY("CpuGranted", "t", get_cpu_granted, 0, SD_BUS_VTABLE_PROPERTY_EXPLICIT),
 	SD_BUS_PROPERTY("VmmUid", "u", get_vmm_uid, 0, CHANGES),
 	SD_BUS_PROPERTY("VmmPid", "u", get_vmm_pid, 0, CHANGES),
 	SD_BUS_PROPERTY("Vcpus", "a(ubbbbbsu)", get_vcpus, 0,

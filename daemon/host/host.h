@@ -224,6 +224,8 @@ void host_provider_answer(struct host_vm *call, const char *why);
  * before is its own again. */
 enum host_error host_provider_add(struct host_provider **ret, struct host *host, const char *name, uid_t uid,
 				  const struct host_provider_ops *ops, void *link, char why[static 256]);
+/* Its process, which is not that of the VMs that it may register. */
+void host_provider_set_process(struct host_provider *provider, pid_t pid);
 /* It has left. Calls that are not answered never will be; what it announced stays. NULL is accepted. */
 void host_provider_remove(struct host_provider *provider);
 const char *host_provider_name(const struct host_provider *provider);
@@ -309,10 +311,14 @@ enum host_quota_state {
 	HOST_QUOTA_ASKED, /* a provider is to hold it, or to lift it, and has not said that it does */
 	HOST_QUOTA_HELD,
 	HOST_QUOTA_UNAVAILABLE, /* nobody can hold it now */
+	HOST_QUOTA_STATES,
 };
 enum host_quota_state host_vm_quota_state(const struct host_vm *vm);
 const char *host_quota_state_name(enum host_quota_state state); /* "none", "asked", "held", "unavailable" */
-const char *host_vm_enforcement(const struct host_vm *vm);      /* "psci", "hotplug", "quota", "none" */
+/* CPU time that its process used since it registered, or the daemon started, and what was granted in the same time: ns, and
+ * vCPU-ns. False: its process is not known, both are 0. Looks at the process: not for many VMs at once. */
+bool host_vm_cpu(const struct host_vm *vm, uint64_t *ret_used, uint64_t *ret_granted);
+const char *host_vm_enforcement(const struct host_vm *vm); /* "psci", "hotplug", "quota", "none" */
 
 struct host_view {
 	uint32_t capacity; /* vCPUs; FLEET_UNLIMITED */

@@ -155,6 +155,7 @@ static void take_effect(struct host *host, const uint8_t uuid[CPUPOLICY_UUID_SIZ
 		return;
 	if (!same)
 		host_policy_announced(vm);
+	host_cpu_begin(vm);
 	host_quota_follow(vm);
 	host_notice_changed(vm);
 }

@@ -21,6 +21,7 @@
  *   host_provider.c      providers: who is here, what they are to do
  *   host_quota.c         a VM's CPU time: what a provider is asked to hold, and what it holds
  *   host_announce.c      what providers say of VMs
+ *   host_cpu.c           CPU time that VMs use
  *   host_assign.c        the same: class and tenant, credit, what moves to another host
  *   host_mode.c          the same: freeze, drain
  *   host_policy.c        the policy and the capacity in force, and what they say of each VM
@@ -74,6 +75,7 @@ struct host_provider {
 	char *name;
 	const struct host_provider_ops *ops;
 	void *link;
+	pid_t pid;                          /* 0: not known */
 	struct host_vm *queue, **queue_end; /* by quota.next: who waits for a call */
 	unsigned in_flight;
 };
@@ -93,6 +95,14 @@ struct host_quota {
 	bool stale; /* the call in flight is of another VMM */
 	uint32_t told_quota;
 	enum host_quota_state told;
+};
+
+/* When the VM's process was first known, and what it had used by then. */
+struct host_cpu {
+	pid_t pid; /* 0: not known */
+	uint64_t start_time;
+	uint64_t used;    /* ns */
+	uint64_t granted; /* vCPU-ns, in this life of the daemon */
 };
 
 /* ---- the host ---- */
@@ -264,6 +274,7 @@ struct host_vm {
 	host_done_fn forget_fn;        /* while it is `forgetting` */
 	void *forget_data;
 	struct host_quota quota;
+	struct host_cpu cpu;
 	struct loop_io *watch; /* of the VMM's process while it is disconnected */
 	int pidfd;
 	uint64_t job;                /* as indexed */
@@ -443,6 +454,11 @@ void host_quota_session(struct host_vm *vm, bool starts, bool same_process);
 void host_quota_answered(struct host_vm *vm, const char *why);
 /* The VM goes, or the host does. */
 void host_quota_drop(struct host_vm *vm);
+
+/* ---- host_cpu.c ---- */
+
+/* Its process may be another one. */
+void host_cpu_begin(struct host_vm *vm);
 
 /* ---- host_announce.c ---- */
 

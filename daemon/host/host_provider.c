@@ -29,6 +29,11 @@ struct host_provider *host_provider_of(const struct host_vm *vm)
 	return a && a->said.quota ? host_provider_named(vm->host, a->said.provider) : NULL;
 }
 
+void host_provider_set_process(struct host_provider *provider, pid_t pid)
+{
+	provider->pid = pid;
+}
+
 const char *host_provider_name(const struct host_provider *provider)
 {
 	return provider->name;

@@ -25,7 +25,7 @@ const char *host_quota_state_name(enum host_quota_state state)
 		[HOST_QUOTA_UNAVAILABLE] = "unavailable",
 	};
 
-	return (unsigned)state <= HOST_QUOTA_UNAVAILABLE ? names[state] : "unknown";
+	return (unsigned)state < HOST_QUOTA_STATES ? names[state] : "unknown";
 }
 
 static bool is_settled(const struct host_vm *vm)
@@ -84,6 +84,7 @@ static void log_change(struct host_vm *vm, enum host_quota_state was)
 					vm->name);
 		break;
 	case HOST_QUOTA_ASKED:
+	case HOST_QUOTA_STATES:
 		break;
 	}
 }

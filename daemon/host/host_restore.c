@@ -127,6 +127,8 @@ static int restore(struct host_vm *vm, struct store_vm *record)
 	r = restore_class(vm, record, alive);
 	if (r >= 0)
 		r = host_vm_enter(vm, record, alive);
+	if (r >= 0)
+		host_cpu_begin(vm);
 	if (r >= 0 && vm->member.billed)
 		host_meter_arm(vm);
 	return r;

@@ -238,6 +238,7 @@ void host_session_begin(struct host_vm *vm, struct host_session *s)
 	}
 	s->awaits = host_record_touch(vm, true);
 	host_quota_session(vm, s->starts, same_process);
+	host_cpu_begin(vm);
 	host_fleet_settle(vm->host);
 }
 

@@ -144,6 +144,8 @@ struct sample {
 	const struct vm *core;
 	struct host_vm_view view;
 	struct vm_counts counts;
+	bool has_cpu;
+	uint64_t cpu_used, cpu_granted;
 	char label[sizeof("{vm=\"\"") + LABEL_SIZE]; /* open: more may follow before the brace */
 	size_t label_size;
 };
@@ -253,6 +255,45 @@ static void write_denied(struct buffer *b, const struct family *f, const struct 
 	put_text(b, "\n");
 }
 
+/* In CPUs; a sample for those whose CPU time is to be held alone. */
+static void write_quota(struct buffer *b, const struct family *f, const struct sample *s)
+{
+	uint32_t quota = vm_quota(s->core);
+
+	if (quota == VM_QUOTA_NONE)
+		return;
+	put_sample(b, f, "", s, "");
+	put_seconds(b, (uint64_t)quota * (NSEC_PER_SEC / 1000));
+	put_text(b, "\n");
+}
+
+static void write_held(struct buffer *b, const struct family *f, const struct sample *s)
+{
+	if (vm_quota(s->core) == VM_QUOTA_NONE)
+		return;
+	put_sample(b, f, "", s, "");
+	put_text(b, host_vm_quota_state(s->vm) == HOST_QUOTA_HELD ? "1\n" : "0\n");
+}
+
+static void put_cpu(struct buffer *b, const struct family *f, const struct sample *s, uint64_t ns)
+{
+	if (!s->has_cpu)
+		return;
+	put_sample(b, f, "_total", s, "");
+	put_seconds(b, ns);
+	put_text(b, "\n");
+}
+
+static void write_cpu_used(struct buffer *b, const struct family *f, const struct sample *s)
+{
+	put_cpu(b, f, s, s->cpu_used);
+}
+
+static void write_cpu_granted(struct buffer *b, const struct family *f, const struct sample *s)
+{
+	put_cpu(b, f, s, s->cpu_granted);
+}
+
 static const struct family families[] = {
 	{"", "info", NULL, "A VM on record, its class and its tenant.", .write = write_info},
 	{"_possible_vcpus", "gauge", "vcpus", "vCPUs that the VM was made with, on or off.", get_possible},
@@ -278,6 +319,11 @@ static const struct family families[] = {
 	 .write = write_spent},
 	{"_usage_vcpu_seconds", "counter", "seconds", "Billed vCPU-seconds since the daemon started.",
 	 .write = write_usage},
+	{"_quota_cpus", "gauge", "cpus", "What its CPU time is to be held to, in CPUs.", .write = write_quota},
+	{"_quota_held", "gauge", NULL, "1 while a provider holds it so.", .write = write_held},
+	{"_cpu_seconds", "counter", "seconds", "CPU time that the VM's process used.", .write = write_cpu_used},
+	{"_cpu_granted_vcpu_seconds", "counter", "seconds", "vCPU-seconds that were granted in the same time.",
+	 .write = write_cpu_granted},
 	{"_denied", "counter", NULL, "CPU_ON calls that were denied.", .write = write_denied},
 };
 
@@ -299,6 +345,7 @@ struct metrics_text {
 	struct host *host;
 	char last[UUID_TEXT_SIZE]; /* VM that was taken in; "": none */
 	uint64_t states[STATES];
+	uint64_t quotas[HOST_QUOTA_STATES];
 	struct buffer of_host;
 	struct buffer of_vms[ARRAY_SIZE(families)];
 };
@@ -310,6 +357,8 @@ static void look(struct metrics_text *text, const struct host_vm *vm)
 
 	host_vm_view(vm, &s.view);
 	vm_counts(s.core, &s.counts);
+	s.has_cpu = host_vm_cpu(vm, &s.cpu_used, &s.cpu_granted);
+	text->quotas[host_vm_quota_state(vm)]++;
 	s.label_size = (size_t)snprintf(s.label, sizeof(s.label), "{vm=\"%s\"", escape(host_vm_name(vm), name));
 	text->states[state_of(s.core)]++;
 	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
@@ -348,6 +397,22 @@ static void put_states(struct buffer *b, const uint64_t *states)
 	put_head(b, "vms", "gauge", NULL, "VMs on record, by state.");
 	for (int i = 0; i < STATES; i++)
 		put_format(b, PREFIX "vms{state=\"%s\"} %" PRIu64 "\n", names[i], states[i]);
+}
+
+static void put_quotas(struct buffer *b, const uint64_t *quotas)
+{
+	put_head(b, "quotas", "gauge", NULL, "VMs by what becomes of the quota of their CPU time.");
+	for (unsigned i = 0; i < HOST_QUOTA_STATES; i++)
+		put_format(b, PREFIX "quotas{state=\"%s\"} %" PRIu64 "\n", host_quota_state_name(i), quotas[i]);
+}
+
+static uint64_t count_providers(const struct host *host)
+{
+	uint64_t n = 0;
+
+	for (const struct host_provider *p = host_provider_next(host, NULL); p; p = host_provider_next(host, p))
+		n++;
+	return n;
 }
 
 static void put_host(struct buffer *b, const struct host_view *v)
@@ -448,6 +513,11 @@ static void put_counters(struct buffer *b, const struct counters *c)
 	put_head(b, "refusals", "counter", NULL, "Requests and registrations that were refused, by rule.");
 	for (unsigned i = RULE_NONE + 1; i <= RULE_MAX; i++)
 		put_format(b, PREFIX "refusals_total{rule=\"%s\"} %" PRIu64 "\n", rule_name(i), c->refusals[i]);
+	put_head(b, "provider_calls", "counter", NULL, "Calls of providers to hold CPU time, by outcome.");
+	put_format(b, PREFIX "provider_calls_total{result=\"done\"} %" PRIu64 "\n",
+		   c->provider_calls[COUNTERS_CALL_DONE]);
+	put_format(b, PREFIX "provider_calls_total{result=\"failed\"} %" PRIu64 "\n",
+		   c->provider_calls[COUNTERS_CALL_FAILED]);
 	put_counter(b, "store_writes", "Records that were made durable.", c->writes);
 	put_counter(b, "store_errors", "Records that could not be made durable.", c->write_failures);
 	put_counter(b, "checkpoints", "Rounds in which usage and credit were made durable.", c->checkpoints);
@@ -464,6 +534,8 @@ static int finish(struct metrics_text *text)
 	put_head(b, "build", "info", NULL, "The daemon that says all this.");
 	put_text(b, PREFIX "build_info{version=\"" PACKAGE_VERSION "\"} 1\n");
 	put_states(b, text->states);
+	put_quotas(b, text->quotas);
+	put_gauge(b, "providers", NULL, "Providers that are here.", count_providers(text->host));
 	put_host(b, &view);
 	put_tenants(b, text->host, view.tenants);
 	put_counters(b, host_counters(text->host));

@@ -18,7 +18,7 @@
 #include "daemon/settings/policy.h"
 #include "daemon/store/store_vm.h"
 
-#define RECORDING_VERSION  2u /* 2: announcements, CPU time; what was recorded as 1 is read all the same */
+#define RECORDING_VERSION  2u          /* 2: announcements, CPU time; what was recorded as 1 is read all the same */
 #define RECORDING_LINE_MAX (64u << 20) /* bytes: a header with a policy as large as can be */
 
 enum recording_kind {
@@ -45,7 +45,7 @@ struct recording_state {
 	int64_t balance;
 	uint64_t guaranteed_ns; /* used in this life of the daemon */
 	uint64_t burst_ns;
-	uint64_t job; /* in flight; 0: none */
+	uint64_t job;   /* in flight; 0: none */
 	uint32_t quota; /* VM_QUOTA_NONE; in the digest if it is another */
 	struct ledger_sums sums;
 	uint64_t digest; /* of all this, and of each vCPU's page word */
@@ -115,7 +115,7 @@ struct recording_line {
 	uint32_t possible; /* not SUBJECT */
 	/* ADD, SUBJECT: as in policy_subject. EVENT of FLEET_ASSIGN: what was decided. */
 	char *class;
-	char *tenant; /* NULL: none */
+	char *tenant;          /* NULL: none */
 	char *announced_class; /* not of an EVENT */
 	char *announced_tenant;
 	uint32_t uid;

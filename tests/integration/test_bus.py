@@ -37,7 +37,7 @@ VM_PROPERTIES = {
     "DesiredUid": "u", "EnabledSet": "s", "OnlineSet": "s", "PendingSet": "s", "OverdueSet": "s",
     "Generation": "u", "Confirmed": "u", "Observe": "b", "Notifiable": "b", "BootRemovable": "b",
     "AnnouncedClass": "s", "AnnouncedTenant": "s", "Provider": "s", "Enforcement": "s",
-    "Realm": "b", "CpuMillis": "u", "Quota": "u", "QuotaState": "s",
+    "Realm": "b", "CpuMillis": "u", "Quota": "u", "QuotaState": "s", "CpuTime": "t", "CpuGranted": "t",
     "Denied": "t", "VmmUid": "u", "VmmPid": "u", "Vcpus": "a(ubbbbbsu)", "Job": "o",
     "LastJob": "(tuusbu)",
 }

@@ -5,9 +5,11 @@ import uuid as uuidlib
 
 import pytest
 
+from cpupolicy_test import metrics
 from cpupolicy_test.bus import MANAGER, ROOT, VM
 from cpupolicy_test.dbus_wire import CallError, Client
 from cpupolicy_test.provider import NO_QUOTA, Provider
+from cpupolicy_test.vmm_process import VmmProcess
 from cpupolicy_test.wait import wait_for
 
 WEB = uuidlib.UUID("11111111-2222-4333-8444-555555555555")
@@ -501,6 +503,43 @@ def test_others_may_not(host, provider):
     client.close()
     error = host.bus.error_of(ROOT, MANAGER, "RegisterProvider", "string:x", "objpath:/x", user=65534)
     assert error.name.endswith("AccessDenied")
+
+
+# ---- what is used ----
+
+
+def test_cpu_time_against_what_was_granted(host, directory):
+    vmm = VmmProcess(directory, host.socket, "web", uuid=WEB, possible=6, boot=1)
+    vmm.burn(0.5)
+    used, granted = host.get("web", "CpuTime"), host.get("web", "CpuGranted")
+    assert 0.4e9 <= used <= granted + 0.1e9
+    assert "CpuTime" not in host.show("web"), "it is got by name"
+    # it uses two CPUs, and was granted one
+    vmm.burn(1.5, 2)
+    wait_for(lambda: host.get("web", "CpuTime") > used + 1.2e9, "it shows")
+    seen = metrics.scrape(host.directory / "metrics.sock")
+    assert seen.get("cpupolicy_vm_cpu_seconds_total", vm="web") >= (used + 1.2e9) / 1e9
+    assert seen.get("cpupolicy_vm_cpu_granted_vcpu_seconds_total", vm="web") > granted / 1e9
+    # from the daemon's start on, both
+    host.daemon.restart_killed()
+    assert host.get("web", "CpuTime") < used
+    vmm.kill()
+    wait_for(lambda: not host.known("web"), "the VM has ended")
+    vmm.close()
+
+
+def test_cpu_time_of_a_vm_that_a_provider_speaks_for(host, directory):
+    provider = Provider(host.bus)  # of this process, as the VMM is
+    host.vmm("web", uuid=WEB, possible=2, boot=1)
+    provider.until(lambda: host.get("web", "CpuTime") == 0, "the provider's own time is not the VM's")
+    other = VmmProcess(directory, host.socket, "other", possible=2, boot=1)
+    provider.announce(WEB, "web", pid=other.pid)
+    other.burn(0.5)
+    assert host.get("web", "CpuTime") >= 0.4e9
+    provider.announce(WEB, "web", pid=2**31 - 1)
+    assert host.get("web", "CpuTime") == 0
+    other.close()
+    provider.close()
 
 
 # ---- what is recorded ----

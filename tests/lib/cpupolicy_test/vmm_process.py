@@ -5,11 +5,14 @@ Run as a program it takes one JSON list [method, arguments, keywords] per line, 
 of wire.Vmm, and answers each with one JSON line {"result": ...} or {"error": ..., "code": ...}.
 """
 
+import hashlib
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import threading
+import time
 
 if __name__ == "__main__":
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -64,6 +67,10 @@ class VmmProcess:
             raise wire.Refused(answer["code"], answer["error"])
         return answer["result"]
 
+    def burn(self, seconds, threads=1):
+        """Has it use so much CPU time."""
+        self.call("burn", seconds, threads)
+
     def kill(self):
         self.process.kill()
 
@@ -73,6 +80,19 @@ class VmmProcess:
             os.close(self._stdin)
             self._stdin = None
             self._lines.close()
+
+
+def _burn(seconds, threads):
+    end, data = time.process_time() + seconds, bytes(1 << 20)
+
+    def work():
+        while time.process_time() < end:
+            hashlib.sha256(data)  # without Python's lock
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
 
 
 def _printable(value):
@@ -104,6 +124,8 @@ def _main(read, write, uid, *groups):
                     vmm = again.register(vmm.name, possible=vmm.possible, uuid=vmm.uuid,
                                          token=vmm.token, **kwargs)
                     result = vmm.confirm()
+                elif method == "burn":
+                    result = _burn(*args)
                 elif method == "reopen_page_for_writing":
                     result = os.close(os.open(f"/proc/self/fd/{vmm.page.fd}", os.O_RDWR))
                 else:
