@@ -23,8 +23,8 @@ struct sim_vm {
 	struct fleet_vm member;
 	struct sim_vm *next; /* of all that ever were */
 	char *name;
-	char *class;  /* assigned; NULL: not */
-	char *tenant; /* the same */
+	char *class;           /* assigned; NULL: not */
+	char *tenant;          /* the same */
 	char *announced_class; /* by a provider */
 	char *announced_tenant;
 	uid_t uid;

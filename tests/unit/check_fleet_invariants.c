@@ -43,7 +43,7 @@ START_TEST(invariants)
 	uint64_t events = from_environment("CPUPOLICY_TEST_EVENTS", 3000000) / WORLDS;
 	uint64_t seed = from_environment("CPUPOLICY_TEST_SEED", (uint64_t)time(NULL));
 	uint64_t kinds[FLEET_EVENT_MAX + 1] = {0}, refused[RULE_MAX + 1] = {0}, bound[RULE_MAX + 1] = {0};
-	uint64_t lent = 0, revoked = 0, crashes = 0, reloads = 0;
+	uint64_t lent = 0, revoked = 0, capped = 0, fractional = 0, crashes = 0, reloads = 0;
 
 	printf("seed %" PRIu64 "\n", seed);
 	fflush(stdout);
@@ -57,6 +57,8 @@ START_TEST(invariants)
 		}
 		lent += w.lent;
 		revoked += w.revoked;
+		capped += w.capped;
+		fractional += w.fractional;
 		crashes += w.crashes;
 		reloads += w.reloads;
 		fleet_world_done(&w);
@@ -77,6 +79,8 @@ START_TEST(invariants)
 		ck_assert_msg((k == RULE_FROZEN ? refused : bound)[k] > 50, "not met: %s", rule_name((enum rule)k));
 	ck_assert_uint_gt(lent, 1000);
 	ck_assert_uint_gt(revoked, 100);
+	ck_assert_uint_gt(capped, 10000);
+	ck_assert_uint_gt(fractional, 1000);
 	ck_assert_uint_gt(crashes, 20);
 	ck_assert_uint_gt(reloads, 100);
 }

@@ -15,6 +15,7 @@ int main(void)
 	suite_add_tcase(s, vm_life_case());
 	suite_add_tcase(s, vm_resize_case());
 	suite_add_tcase(s, vm_durable_case());
+	suite_add_tcase(s, vm_quota_case());
 	r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);
 	failed = srunner_ntests_failed(r);

@@ -23,6 +23,7 @@ static void write_record(struct fleet_world *w, struct fleet_world_vm *x)
 		.stopped = vm->link == VM_STOPPED,
 		.boot = vm->boot,
 		.desired = vm->desired,
+		.millis = vm->millis,
 		.epoch = vm->epoch,
 		.desired_set = vm->desired_set,
 		.boot_removable = vm->boot_removable,
@@ -52,6 +53,8 @@ static void on_effects(struct fleet_world *w, struct fleet_world_vm *x, unsigned
 		if (fleet_world_chance(w, 8) > 0)
 			vm_confirm(vm, vm->epoch, vm->generation);
 	}
+	if (effects & VM_EFFECT_QUOTA)
+		x->quota = vm_quota(vm);
 	if ((effects & VM_EFFECT_STORE) && !x->writing)
 		write_record(w, x);
 }
@@ -143,6 +146,7 @@ static void add(struct fleet_world *w, struct fleet_world_vm *x)
 		abort();
 	x->writing = false;
 	x->held = 0;
+	x->quota = VM_QUOTA_NONE;
 }
 
 static void removed(struct fleet_world *w, struct fleet_world_vm *x)
@@ -305,13 +309,17 @@ static bool is_calm(const struct fleet_world *w)
 
 static void resize(struct fleet_world *w, struct fleet_world_vm *x)
 {
-	uint32_t count = (uint32_t)fleet_world_chance(w, x->possible + 2);
+	uint32_t count = (uint32_t)fleet_world_chance(w, x->possible + 2), millis = 0;
 	struct fleet_answer answer;
 	struct explain explained;
 	bool calm = is_calm(w);
 
+	if (count > 0 && fleet_world_chance(w, 3) == 0) {
+		millis = 1000 * count - (uint32_t)fleet_world_chance(w, 1000);
+		w->fractional++;
+	}
 	fleet_explain(&w->f, &x->member, count, w->now, &explained);
-	answer = APPLY(w, x, .kind = FLEET_RESIZE, .count = count, .job = w->last_job + 1);
+	answer = APPLY(w, x, .kind = FLEET_RESIZE, .count = count, .job = w->last_job + 1, .millis = millis);
 	w->last_job += answer.rule == RULE_NONE;
 	if (answer.rule != explained.refused)
 		fleet_world_wrong(w, x, "explained otherwise than it was", answer.rule, explained.refused);
@@ -458,6 +466,7 @@ static void restore(struct fleet_world *w, struct fleet_world_vm *x, bool alive)
 	x->member.core = vm;
 	vm->desired = r->desired;
 	vm->desired_set = r->desired_set;
+	vm->millis = r->millis;
 	vm->boot = r->boot;
 	vm->boot_removable = r->boot_removable;
 	vm->notify = r->notify;
@@ -473,6 +482,7 @@ static void restore(struct fleet_world *w, struct fleet_world_vm *x, bool alive)
 	/* From the record on it had what the record says. */
 	x->count = r->count;
 	fleet_restore(&w->f, &x->member, &r->saved, alive, w->now);
+	x->quota = vm_quota(vm);
 	x->count.class = x->member.class;
 	x->count.billed = alive && !r->stopped;
 	x->count.guaranteed = class_guaranteed(x->member.class, x->possible);

@@ -35,7 +35,7 @@ struct count {
 struct fleet_record {
 	bool present;
 	bool stopped;
-	uint32_t boot, desired, epoch;
+	uint32_t boot, desired, millis, epoch;
 	bool desired_set, boot_removable, notify;
 	uint8_t enabled[FLEET_WORLD_VCPUS / 8], wanted[FLEET_WORLD_VCPUS / 8];
 	struct job job, last_job;
@@ -51,7 +51,8 @@ struct fleet_world_vm {
 	uint32_t class, tenant; /* as assigned */
 	enum guest guest;
 	struct count count;
-	uint32_t held; /* before the event */
+	uint32_t held;  /* before the event */
+	uint32_t quota; /* that the provider was last told */
 	bool writing;
 	uint64_t revision; /* of the write */
 	struct fleet_record write, disk;
@@ -67,8 +68,8 @@ struct fleet_world {
 	struct fleet_world_vm vms[FLEET_WORLD_VMS];
 	uint64_t hash; /* of all that came out */
 	/* So that a test may see that it tested something. */
-	uint64_t kinds[FLEET_EVENT_MAX + 1], refused[RULE_MAX + 1], bound[RULE_MAX + 1], lent, revoked, calm, crashes,
-		reloads;
+	uint64_t kinds[FLEET_EVENT_MAX + 1], refused[RULE_MAX + 1], bound[RULE_MAX + 1], lent, revoked, capped,
+		fractional, calm, crashes, reloads;
 };
 
 void fleet_world_init(struct fleet_world *w, uint64_t seed);

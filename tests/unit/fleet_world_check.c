@@ -217,6 +217,39 @@ static void check_vm(struct fleet_world *w, const struct fleet_world_vm *x)
 		fleet_world_wrong(w, x, "below what was asked for, and nobody knows why", vm_target(vm), vm->desired);
 }
 
+/* Nobody has more CPU time than was asked for, or granted, where somebody holds it; and nobody is held for nothing. */
+static void check_quota(struct fleet_world *w, const struct fleet_world_vm *x)
+{
+	const struct vm *vm = x->member.core;
+	const struct service_class *class = x->member.class;
+	uint32_t quota = vm_quota(vm), enabled = 0, stray = 0, overdue = 0;
+	bool asked, refused, standing;
+
+	if (quota != x->quota)
+		fleet_world_wrong(w, x, "the quota changed, and nobody was told", quota, x->quota);
+	for (uint32_t i = 0; i < vm->possible; i++) {
+		uint8_t flags = vm->vcpus[i].flags;
+
+		enabled += (flags & VCPU_ENABLED) != 0;
+		stray += (flags & VCPU_ONLINE) && !(flags & VCPU_ENABLED);
+		overdue += (flags & VCPU_OVERDUE) != 0;
+	}
+	asked = vm->millis > 0 && 1000 * (enabled + stray) > vm->millis;
+	refused = class->refusal == CLASS_QUOTA && overdue + stray > 0 && !vm->observe;
+	standing = class->standing_quota && !vm->observe;
+	if (vm->link == VM_STOPPED)
+		asked = refused = standing = false;
+	if (asked && quota > vm->millis)
+		fleet_world_wrong(w, x, "more CPU time than was asked for", quota, vm->millis);
+	if (refused && quota > 1000 * vm_target(vm))
+		fleet_world_wrong(w, x, "what is not given back is used", quota, 1000 * vm_target(vm));
+	if (standing && quota > 1000 * enabled)
+		fleet_world_wrong(w, x, "more CPU time than vCPUs", quota, 1000 * enabled);
+	if (quota != VM_QUOTA_NONE && !asked && !refused && !standing)
+		fleet_world_wrong(w, x, "held for nothing", quota, 0);
+	w->capped += quota != VM_QUOTA_NONE;
+}
+
 void fleet_world_check(struct fleet_world *w)
 {
 	struct totals all = {0}, tenants[FLEET_WORLD_TENANTS] = {0};
@@ -228,6 +261,7 @@ void fleet_world_check(struct fleet_world *w)
 		if (!x->member.core)
 			continue;
 		held = plug_count_enabled(x->member.core);
+		check_quota(w, x);
 		if (!w->f.frozen) {
 			check_vm(w, x);
 			if (x->member.core->link != VM_STOPPED)
@@ -269,7 +303,8 @@ void fleet_world_draw_policy(struct fleet_world *w, unsigned policy)
 							.burst = 1 + (uint32_t)fleet_world_chance(w, 6)};
 		if (fleet_world_chance(w, 3) == 0)
 			c->cpu_on = (struct rate_limit){.per_second = 5, .burst = 10};
-		c->refusal = fleet_world_chance(w, 2) ? CLASS_REVOKE : CLASS_RETRY;
+		c->refusal = (enum class_refusal)fleet_world_chance(w, CLASS_QUOTA + 1);
+		c->standing_quota = fleet_world_chance(w, 6) == 0;
 		c->retry_interval = 2 * SECOND;
 		c->job_timeout = 5 * SECOND;
 		c->observe = fleet_world_chance(w, 10) == 0;

@@ -68,6 +68,10 @@ const char *vm_consistent(const struct vm *vm)
 	n = plug_count(vm);
 	if (memcmp(&n, &vm->numbers, sizeof(n)) != 0)
 		return "vCPUs are miscounted";
+	if (vm->quota != plug_quota(vm))
+		return "the quota is another than it should be";
+	if (vm->millis > 0 && vm_millis_count(vm->millis) != vm->desired)
+		return "CPU time was asked for that takes another number of vCPUs";
 	if (vm->reclaim_at != UINT64_MAX && (vm->link != VM_CONNECTED || vm->run_state != CPUPOLICY_RUN_RUNNING))
 		return "a guest is pressed that cannot act";
 	return NULL;
@@ -84,9 +88,10 @@ const char *vm_event_verify(const struct vm_event *e, const struct vm *vm, unsig
 {
 	const struct vm *old = (const struct vm *)e->vm;
 	bool changed = old->link != vm->link || old->run_state != vm->run_state || old->desired != vm->desired ||
-		       old->denied != vm->denied || old->confirmed != vm->confirmed || old->epoch != vm->epoch ||
-		       old->job.id != vm->job.id || old->job.pending != vm->job.pending ||
-		       old->job.settled != vm->job.settled || old->job.refused != vm->job.refused;
+		       old->millis != vm->millis || old->quota != vm->quota || old->denied != vm->denied ||
+		       old->confirmed != vm->confirmed || old->epoch != vm->epoch || old->job.id != vm->job.id ||
+		       old->job.pending != vm->job.pending || old->job.settled != vm->job.settled ||
+		       old->job.refused != vm->job.refused;
 	bool ended = old->job.id != 0 && vm->job.id != old->job.id;
 	bool words = false;
 
@@ -106,6 +111,8 @@ const char *vm_event_verify(const struct vm_event *e, const struct vm *vm, unsig
 		return "something changed without CHANGED";
 	if (!!(effects & VM_EFFECT_DEADLINE) != (vm_deadline(vm) != e->deadline))
 		return "DEADLINE is not what became of the deadline";
+	if (!!(effects & VM_EFFECT_QUOTA) != (vm_quota(vm) != old->quota))
+		return "QUOTA is not what became of the quota";
 	if (!!(effects & VM_EFFECT_JOB_ENDED) != ended)
 		return "JOB_ENDED is not what became of the job";
 	if (ended && (vm->last_job.id != old->job.id || vm->last_job.result == JOB_RUNNING))
