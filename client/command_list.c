@@ -28,6 +28,8 @@ static int add_row(struct table *table, const struct vm_info *vm)
 	if (r >= 0)
 		r = table_add(table, vm->class);
 	if (r >= 0)
+		r = table_add(table, vm->enforcement);
+	if (r >= 0)
 		r = table_addf(table, "%" PRIu32, vm->possible);
 	if (r >= 0)
 		r = table_addf(table, "%" PRIu32, vm->desired);
@@ -48,12 +50,12 @@ static int add_row(struct table *table, const struct vm_info *vm)
 
 static int print_text(const struct vm_info *vms, size_t n)
 {
-	static const char *const head[] = {"NAME",   "STATE",   "TENANT", "CLASS",   "POSSIBLE", "DESIRED",
-					   "TARGET", "ENABLED", "ONLINE", "OVERDUE", "DENIED",   "WHY"};
+	static const char *const head[] = {"NAME",   "STATE",   "TENANT", "CLASS",   "BY",     "POSSIBLE", "DESIRED",
+					   "TARGET", "ENABLED", "ONLINE", "OVERDUE", "DENIED", "WHY"};
 	_cleanup_(table_freep) struct table *table = NULL;
 	int r;
 
-	r = table_new(&table, "llllrrrrrrrl");
+	r = table_new(&table, "lllllrrrrrrrl");
 	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(head); i++)
 		r = table_add(table, head[i]);
 	for (size_t i = 0; r >= 0 && i < n; i++)

@@ -32,7 +32,8 @@ static int no_wait(struct connection *c, const struct options *options, const st
 	const char *job;
 	int r;
 
-	r = connection_call(c, "SetVcpuCount", &error, &reply, "su", vm->uuid, options->count);
+	r = options->millis > 0 ? connection_call(c, "SetCpuMillis", &error, &reply, "su", vm->uuid, options->millis)
+				: connection_call(c, "SetVcpuCount", &error, &reply, "su", vm->uuid, options->count);
 	if (r >= 0)
 		r = sd_bus_message_read(reply, "o", &job);
 	if (r < 0)
@@ -57,6 +58,19 @@ static int print_json(const struct resize *z)
 				     "added_online", z->all_online && outcome_of_result(z->result) == OUTCOME_DONE));
 }
 
+static void print_text(const struct resize *z)
+{
+	const struct vm_info *vm = &z->vm;
+	char quota[VM_INFO_QUOTA_SIZE];
+
+	printf("%s: %s: %" PRIu32 " of %" PRIu32 " vCPUs enabled (%s), %" PRIu32 " online (%s)", vm->name, z->result,
+	       vm->enabled, vm->possible, *vm->enabled_set ? vm->enabled_set : "none", vm->online,
+	       *vm->online_set ? vm->online_set : "none");
+	if (vm->quota != VM_INFO_NO_QUOTA)
+		printf(", CPU time: %s", vm_info_quota(vm, quota));
+	putchar('\n');
+}
+
 static int print_ended(const struct resize *z, const struct options *options)
 {
 	enum outcome outcome = outcome_of_result(z->result);
@@ -68,9 +82,7 @@ static int print_ended(const struct resize *z, const struct options *options)
 	if (outcome != OUTCOME_DONE)
 		outcome_print(outcome, "%s: %s: %s", vm->name, z->result, outcome_explain_result(z->result));
 	if (!(options->given & OPTION_JSON))
-		printf("%s: %s: %" PRIu32 " of %" PRIu32 " vCPUs enabled (%s), %" PRIu32 " online (%s)\n", vm->name,
-		       z->result, vm->enabled, vm->possible, *vm->enabled_set ? vm->enabled_set : "none", vm->online,
-		       *vm->online_set ? vm->online_set : "none");
+		print_text(z);
 	return outcome != OUTCOME_DONE ? (int)outcome : r;
 }
 
@@ -101,6 +113,7 @@ static int wait_for(struct connection *c, const struct options *options, struct 
 
 	progress_init(&progress, options->given & OPTION_JSON);
 	resize_init(&z, c, &progress, vm, options->count);
+	z.millis = options->millis;
 	z.online = options->given & OPTION_ONLINE;
 	if (options->timeout != UINT64_MAX)
 		z.until = connection_now() + options->timeout;
@@ -132,6 +145,13 @@ int command_set(const struct options *options)
 	struct vm_info vm;
 	int r;
 
+	if (!options->text && options->millis == 0) {
+		outcome_print(
+			OUTCOME_FAILED,
+			"\"set\" takes a count of vCPUs, CPUs with a fraction, or --millis; \"cpuctl set --help\" says "
+			"more");
+		return OUTCOME_FAILED;
+	}
 	r = connection_new(&c, options->bus);
 	if (r != 0)
 		return r;

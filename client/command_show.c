@@ -38,11 +38,15 @@ static int add_count(struct table *table, const char *name, uint32_t count, cons
 
 static int add_asked(struct table *table, const struct vm_info *vm)
 {
+	char cpus[VM_INFO_CPUS_SIZE];
 	int r;
 
 	r = table_add(table, "Desired");
 	if (r < 0)
 		return r;
+	if (vm->cpu_millis > 0)
+		return table_addf(table, "%" PRIu32 " (%s CPUs, asked for by %s)", vm->desired,
+				  vm_info_cpus(vm->cpu_millis, cpus), output_user(vm->desired_uid));
 	if (vm->desired_uid == VM_INFO_NOBODY)
 		return table_addf(table, "%" PRIu32 " (as booted)", vm->desired);
 	return table_addf(table, "%" PRIu32 " (asked for by %s)", vm->desired, output_user(vm->desired_uid));
@@ -50,7 +54,7 @@ static int add_asked(struct table *table, const struct vm_info *vm)
 
 /* Who decided a class or tenant: "rule 3", "assigned by root", "default". */
 static int add_choice(struct table *table, const char *what, const char *name, const char *source, uint32_t rule,
-		      uint32_t uid)
+		      uint32_t uid, const char *provider)
 {
 	int r;
 
@@ -61,6 +65,8 @@ static int add_choice(struct table *table, const char *what, const char *name, c
 		return table_addf(table, "%s (rule %" PRIu32 ")", name, rule);
 	if (strcmp(source, "assignment") == 0)
 		return table_addf(table, "%s (assigned by %s)", name, output_user(uid));
+	if (strcmp(source, "announcement") == 0)
+		return table_addf(table, "%s (announced by %s)", name, provider);
 	return table_addf(table, "%s (%s)", name, source);
 }
 
@@ -76,19 +82,80 @@ static int add_missing(struct table *table, const char *what, const char *assign
 		     : table_addf(table, "(the %s \"%s\" is assigned, which the policy does not have)", what, assigned);
 }
 
+/* Announced, and not what counts: an operator assigned another, or the policy has none of that name. */
+static int add_announced(struct table *table, const char *what, const char *announced, const char *source)
+{
+	int r;
+
+	if (!*announced || strcmp(source, "announcement") == 0)
+		return 0;
+	r = table_add(table, "");
+	return r < 0 ? r
+		     : table_addf(table, "(the %s \"%s\" is announced, %s)", what, announced,
+				  strcmp(source, "assignment") == 0 ? "which the assignment goes before"
+								    : "which the policy does not have");
+}
+
+static int add_enforcement(struct table *table, const struct vm_info *vm)
+{
+	static const char *const meanings[][2] = {
+		{"psci", "CPU_ON of what is not granted is denied"},
+		{"hotplug", "what is not granted is not plugged"},
+		{"quota", "nothing but its CPU time is held"},
+		{"none", "the guest may do as it likes"},
+	};
+	const char *meaning = "";
+	int r = table_add(table, "Enforcement");
+
+	for (size_t i = 0; i < ARRAY_SIZE(meanings); i++)
+		if (strcmp(meanings[i][0], vm->enforcement) == 0)
+			meaning = meanings[i][1];
+	if (r >= 0)
+		r = table_addf(table, "%s (%s)", vm->enforcement, meaning);
+	if (r >= 0 && vm->realm)
+		r = add_line(table, "Realm", "yes: its host can neither see what its vCPUs do nor take one by force");
+	if (r >= 0)
+		r = add_line(table, "Provider", *vm->provider ? vm->provider : "none");
+	return r;
+}
+
+static int add_cpu_time(struct table *table, const struct vm_info *vm)
+{
+	char quota[VM_INFO_QUOTA_SIZE], used[MONEY_TEXT_SIZE], granted[MONEY_TEXT_SIZE];
+	int r = table_add(table, "CPU quota");
+
+	if (r >= 0)
+		r = table_add(table, vm_info_quota(vm, quota));
+	if (r >= 0)
+		r = table_add(table, "CPU time");
+	if (r < 0)
+		return r;
+	if (vm->cpu_granted == 0)
+		return table_add(table, "not known");
+	return table_addf(table, "%s seconds used, %s vCPU-seconds granted (%.0f %%)",
+			  money_format_seconds((int64_t)vm->cpu_time, 1, used),
+			  money_format_seconds((int64_t)vm->cpu_granted, 1, granted),
+			  100.0 * (double)vm->cpu_time / (double)vm->cpu_granted);
+}
+
 static int add_service(struct table *table, const struct vm_info *vm)
 {
 	int r;
 
-	r = add_choice(table, "Class", vm->class, vm->class_source, vm->class_rule, vm->assigned_uid);
+	r = add_choice(table, "Class", vm->class, vm->class_source, vm->class_rule, vm->assigned_uid, vm->provider);
 	if (r >= 0)
 		r = add_missing(table, "class", vm->assigned_class, vm->class_source);
+	if (r >= 0)
+		r = add_announced(table, "class", vm->announced_class, vm->class_source);
 	if (r >= 0 && *vm->tenant)
-		r = add_choice(table, "Tenant", vm->tenant, vm->tenant_source, vm->tenant_rule, vm->assigned_uid);
+		r = add_choice(table, "Tenant", vm->tenant, vm->tenant_source, vm->tenant_rule, vm->assigned_uid,
+			       vm->provider);
 	else if (r >= 0)
 		r = add_line(table, "Tenant", "none");
 	if (r >= 0)
 		r = add_missing(table, "tenant", vm->assigned_tenant, vm->tenant_source);
+	if (r >= 0)
+		r = add_announced(table, "tenant", vm->announced_tenant, vm->tenant_source);
 	if (r >= 0)
 		r = table_add(table, "Guaranteed");
 	if (r >= 0)
@@ -184,6 +251,8 @@ static int add_vm(struct table *table, const struct vm_info *vm)
 	if (r >= 0)
 		r = add_vmm(table, vm);
 	if (r >= 0)
+		r = add_enforcement(table, vm);
+	if (r >= 0)
 		r = add_count(table, "Possible", vm->possible, "");
 	if (r >= 0)
 		r = add_count(table, "Boot", vm->boot, "");
@@ -201,6 +270,8 @@ static int add_vm(struct table *table, const struct vm_info *vm)
 		r = add_count(table, "Online", vm->online, vm->online_set);
 	if (r >= 0)
 		r = add_count(table, "Overdue", vm->overdue, vm->overdue_set);
+	if (r >= 0)
+		r = add_cpu_time(table, vm);
 	if (r >= 0)
 		r = table_add(table, "Denied");
 	if (r >= 0)

@@ -19,6 +19,7 @@ int command_export(const struct options *options);
 int command_import(const struct options *options);
 
 int command_top(const struct options *options);
+int command_providers(const struct options *options);
 int command_host(const struct options *options);
 int command_classes(const struct options *options);
 int command_tenants(const struct options *options);

@@ -256,6 +256,16 @@ static int get_vcpus(struct connection *c, struct vm_info *info, sd_bus_error *r
 	return r < 0 ? r : vm_info_read_vcpus(info, reply);
 }
 
+/* What is known of the VM's process; a daemon that does not say is older. */
+static void get_cpu(struct connection *c, struct vm_info *info)
+{
+	if (sd_bus_get_property_trivial(c->bus, CONNECTION_SERVICE, info->path, VM_INFO_INTERFACE, "CpuTime", NULL, 't',
+					&info->cpu_time) < 0 ||
+	    sd_bus_get_property_trivial(c->bus, CONNECTION_SERVICE, info->path, VM_INFO_INTERFACE, "CpuGranted", NULL,
+					't', &info->cpu_granted) < 0)
+		info->cpu_time = info->cpu_granted = 0;
+}
+
 int connection_get(struct connection *c, const char *path, bool vcpus, struct vm_info *ret, sd_bus_error *ret_error)
 {
 	_cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
@@ -271,6 +281,8 @@ int connection_get(struct connection *c, const char *path, bool vcpus, struct vm
 	r = vm_info_read(&info, reply);
 	if (r >= 0 && vcpus)
 		r = get_vcpus(c, &info, ret_error);
+	if (r >= 0 && vcpus)
+		get_cpu(c, &info);
 	if (r < 0) {
 		vm_info_clear(&info);
 		return r;

@@ -39,13 +39,15 @@ static const struct command commands[] = {
 	},
 	{
 		.name = "set",
-		.usage = "VM COUNT [--online] [--no-wait] [--timeout S] [--json]",
+		.usage = "VM {COUNT | --millis N} [--online] [--no-wait] [--timeout S] [--json]",
 		.summary = "resize a VM and wait for how that ends",
 		.help = "Asks for COUNT vCPUs and waits until the guest has acted on it. The exit status tells\n"
-			"the outcome. Ctrl-C ends the waiting, not the job.",
-		.args = {ARGUMENT_VM, ARGUMENT_COUNT},
-		.min_args = 2,
-		.options = OPTION_JSON | OPTION_ONLINE | OPTION_NO_WAIT | OPTION_TIMEOUT,
+			"the outcome. Ctrl-C ends the waiting, not the job.\n"
+			"With a fraction (1.5, or --millis 1500), for CPU time: as many vCPUs as that takes, held to\n"
+			"it by a provider.",
+		.args = {ARGUMENT_VM, ARGUMENT_CPUS},
+		.min_args = 1,
+		.options = OPTION_JSON | OPTION_ONLINE | OPTION_NO_WAIT | OPTION_TIMEOUT | OPTION_MILLIS,
 		.run = command_set,
 	},
 	{
@@ -126,6 +128,14 @@ static const struct command commands[] = {
 		.help = "Shows how much of the host's capacity is reserved, given and held.",
 		.options = OPTION_JSON,
 		.run = command_host,
+	},
+	{
+		.name = "providers",
+		.usage = "[--json]",
+		.summary = "the agents that are here",
+		.help = "Lists the providers that announce VMs and hold CPU time, by name.",
+		.options = OPTION_JSON,
+		.run = command_providers,
 	},
 	{
 		.name = "classes",

@@ -12,6 +12,7 @@
 #include "client/outcome.h"
 #include "client/when.h"
 #include "daemon/base/util.h"
+#include "daemon/core/vm.h"
 
 enum { OPT_HELP = 256, OPT_VERSION, OPT_BUS, OPT_SYSTEM, OPT_SESSION, OPT_FIRST_BIT };
 
@@ -36,6 +37,7 @@ static const struct option longopts[] = {
 	{"policy", required_argument, NULL, OPT_FIRST_BIT + OPTION_POLICY},
 	{"name", required_argument, NULL, OPT_FIRST_BIT + OPTION_NAME},
 	{"uid", required_argument, NULL, OPT_FIRST_BIT + OPTION_UID},
+	{"millis", required_argument, NULL, OPT_FIRST_BIT + OPTION_MILLIS},
 	{0},
 };
 
@@ -65,6 +67,7 @@ static const struct {
 	enum option_bit bit;
 	const char *text;
 } option_help[] = {
+	{OPTION_MILLIS, "--millis N       so much CPU time, in 1/1000 CPUs, instead of a count"},
 	{OPTION_ONLINE, "--online         wait until added vCPUs run: the guest's CPU_ON succeeded"},
 	{OPTION_NO_WAIT, "--no-wait        do not wait for the guest"},
 	{OPTION_TIMEOUT, "--timeout S      wait no longer than S seconds; the job goes on"},
@@ -113,6 +116,24 @@ int options_parse_count(const char *text, uint32_t *ret)
 	if (errno == ERANGE || n > UINT32_MAX)
 		return -ERANGE;
 	*ret = (uint32_t)n;
+	return 0;
+}
+
+int options_parse_cpus(const char *text, uint32_t *ret_millis)
+{
+	const char *dot = strchr(text, '.');
+	size_t digits = dot ? strspn(dot + 1, "0123456789") : 0, whole = dot ? (size_t)(dot - text) : 0;
+	uint32_t millis = 0, unit = 100;
+
+	if (whole == 0 || whole != strspn(text, "0123456789") || digits == 0 || digits > 3 || dot[1 + digits])
+		return -EINVAL;
+	if (whole > 6)
+		return -ERANGE;
+	for (const char *p = text; p < dot; p++)
+		millis = 10 * millis + 1000 * (uint32_t)(*p - '0');
+	for (const char *p = dot + 1; *p; p++, unit /= 10)
+		millis += unit * (uint32_t)(*p - '0');
+	*ret_millis = millis;
 	return 0;
 }
 
@@ -167,6 +188,24 @@ static bool take_value(int (*parse)(const char *text, uint64_t *ret), unsigned b
 	return false;
 }
 
+static void set_millis(struct options *o, uint32_t millis)
+{
+	o->millis = millis;
+	o->count = vm_millis_count(millis);
+}
+
+static bool take_millis(struct options *o)
+{
+	uint32_t millis;
+
+	if (options_parse_count(optarg, &millis) < 0 || millis == 0) {
+		outcome_print(OUTCOME_FAILED, "--millis: \"%s\" is not a number of 1/1000 CPUs", optarg);
+		return false;
+	}
+	set_millis(o, millis);
+	return true;
+}
+
 static bool take_given(struct options *o, unsigned bit)
 {
 	o->given |= bit;
@@ -193,6 +232,8 @@ static bool take_given(struct options *o, unsigned bit)
 			return true;
 		outcome_print(OUTCOME_FAILED, "--uid: \"%s\" is not the number of a user", optarg);
 		return false;
+	case OPTION_MILLIS:
+		return take_millis(o);
 	default:
 		return true;
 	}
@@ -219,6 +260,27 @@ static bool take_option(struct options *o, int opt, int *ret_outcome)
 	return take_given(o, (unsigned)(opt - OPT_FIRST_BIT)) || refuse(ret_outcome, NULL);
 }
 
+/* A count, or CPUs with a fraction: the latter ask for CPU time, if it is whole or not. */
+static bool take_cpus(struct options *o, const char *text)
+{
+	uint32_t millis;
+
+	if (o->given & OPTION_MILLIS) {
+		outcome_print(OUTCOME_FAILED, "--millis and a count exclude each other");
+		return false;
+	}
+	o->text = text;
+	if (options_parse_count(text, &o->count) >= 0)
+		return true;
+	if (options_parse_cpus(text, &millis) >= 0 && millis > 0) {
+		set_millis(o, millis);
+		return true;
+	}
+	outcome_print(OUTCOME_FAILED,
+		      "\"%s\" is not a number of CPUs: expected a whole one, or up to three digits after a dot", text);
+	return false;
+}
+
 static bool take_argument(struct options *o, enum argument argument, const char *text)
 {
 	switch (argument) {
@@ -233,6 +295,8 @@ static bool take_argument(struct options *o, enum argument argument, const char 
 		break;
 	case ARGUMENT_REST:
 		return true;
+	case ARGUMENT_CPUS:
+		return take_cpus(o, text);
 	}
 	if (options_parse_count(text, &o->count) >= 0)
 		return true;

@@ -22,6 +22,7 @@ enum option_bit {
 	OPTION_POLICY = 1 << 11,
 	OPTION_NAME = 1 << 20,
 	OPTION_UID = 1 << 21,
+	OPTION_MILLIS = 1 << 12,
 };
 
 struct options {
@@ -40,6 +41,7 @@ struct options {
 	const char *text;
 	uint32_t count;
 	char **rest; /* ends with NULL */
+	uint32_t millis; /* of CPU time, and `count` is the vCPUs that it takes; 0: vCPUs were asked for */
 };
 
 /* What an argument is. */
@@ -48,6 +50,7 @@ enum argument {
 	ARGUMENT_TEXT,   /* options.text */
 	ARGUMENT_COUNT,  /* options.count */
 	ARGUMENT_REST,   /* all that is left: options.rest */
+	ARGUMENT_CPUS,   /* options.count; with a fraction options.millis as well */
 };
 #define ARGUMENTS_MAX 2
 
@@ -67,6 +70,8 @@ bool options_parse(struct options *ret, const struct command *commands, int argc
 
 /* A count of vCPUs: digits alone. -EINVAL, -ERANGE. */
 int options_parse_count(const char *text, uint32_t *ret);
+/* CPUs, with a fraction of up to three digits, as 1/1000. -EINVAL, -ERANGE. */
+int options_parse_cpus(const char *text, uint32_t *ret_millis);
 /* Seconds, with a fraction if need be. -EINVAL, -ERANGE. */
 int options_parse_seconds(const char *text, uint64_t *ret_usec);
 

@@ -63,6 +63,7 @@ static const struct {
 	{"org.cpupolicy1.Error.BootVcpu", OUTCOME_REFUSED},
 	{"org.cpupolicy1.Error.NotNotifiable", OUTCOME_REFUSED},
 	{"org.cpupolicy1.Error.Migrating", OUTCOME_REFUSED},
+	{"org.cpupolicy1.Error.NoProvider", OUTCOME_REFUSED},
 	{"org.cpupolicy1.Error.VmRunning", OUTCOME_REFUSED},
 	{"org.cpupolicy1.Error.FileExists", OUTCOME_REFUSED},
 	{"org.cpupolicy1.Error.NoSuchClass", OUTCOME_NO_SUCH_NAME},

@@ -210,9 +210,9 @@ static int ask(struct resize *z)
 	int r;
 
 	r = sd_bus_message_new_method_call(bus, &m, CONNECTION_SERVICE, CONNECTION_MANAGER_PATH, CONNECTION_MANAGER,
-					   "SetVcpuCount");
+					   z->millis > 0 ? "SetCpuMillis" : "SetVcpuCount");
 	if (r >= 0)
-		r = sd_bus_message_append(m, "su", z->vm.uuid, z->count);
+		r = sd_bus_message_append(m, "su", z->vm.uuid, z->millis > 0 ? z->millis : z->count);
 	z->call = sd_bus_slot_unref(z->call);
 	/* without a time limit: the bus tells when the daemon goes away */
 	if (r >= 0)

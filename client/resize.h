@@ -32,7 +32,8 @@ struct resize {
 	struct progress *progress;
 	struct vm_info vm; /* as it is */
 	uint32_t count;
-	bool online; /* wait for added vCPUs to be online */
+	uint32_t millis; /* of CPU time that is asked for, and takes `count` vCPUs; 0: none */
+	bool online;     /* wait for added vCPUs to be online */
 	uint64_t until;
 
 	uint64_t job;         /* 0: not known yet */

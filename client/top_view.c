@@ -200,10 +200,17 @@ static void format_rate(char text[TEXT_SIZE], double rate)
 /* What is owed goes before what is wanted: somebody waits for it. */
 static void format_reason(char text[TEXT_SIZE], const struct vm_info *vm)
 {
+	char cpus[VM_INFO_CPUS_SIZE];
+
 	if (vm->overdue > 0)
 		snprintf(text, TEXT_SIZE, "%" PRIu32 " overdue", vm->overdue);
+	else if (strcmp(vm->target_reason, "none") != 0)
+		snprintf(text, TEXT_SIZE, "%s", vm->target_reason);
+	else if (vm->quota != VM_INFO_NO_QUOTA)
+		snprintf(text, TEXT_SIZE, "%s %s", strcmp(vm->quota_state, "held") == 0 ? "cpu" : "not held",
+			 vm_info_cpus(vm->quota, cpus));
 	else
-		snprintf(text, TEXT_SIZE, "%s", strcmp(vm->target_reason, "none") != 0 ? vm->target_reason : "");
+		*text = '\0';
 }
 
 static void format_state(char text[TEXT_SIZE], const char *state)

@@ -3,7 +3,9 @@
 #include "client/vm_info.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -34,6 +36,14 @@ static const struct row {
 	ROW("AssignedClass", assigned_class, 's'),
 	ROW("AssignedTenant", assigned_tenant, 's'),
 	ROW("AssignedUid", assigned_uid, 'u'),
+	ROW("AnnouncedClass", announced_class, 's'),
+	ROW("AnnouncedTenant", announced_tenant, 's'),
+	ROW("Provider", provider, 's'),
+	ROW("Enforcement", enforcement, 's'),
+	ROW("Realm", realm, 'b'),
+	ROW("CpuMillis", cpu_millis, 'u'),
+	ROW("Quota", quota, 'u'),
+	ROW("QuotaState", quota_state, 's'),
 	ROW("Guaranteed", guaranteed, 'u'),
 	ROW("Limit", limit, 'u'),
 	ROW("Priority", priority, 'u'),
@@ -96,7 +106,8 @@ int vm_info_init(struct vm_info *info, const char *path)
 {
 	int r;
 
-	*info = (struct vm_info){.desired_uid = VM_INFO_NOBODY, .assigned_uid = VM_INFO_NOBODY};
+	*info = (struct vm_info){
+		.desired_uid = VM_INFO_NOBODY, .assigned_uid = VM_INFO_NOBODY, .quota = VM_INFO_NO_QUOTA};
 	r = replace(&info->path, path);
 	for (size_t i = 0; r >= 0 && i < ARRAY_SIZE(rows); i++)
 		if (is_text(&rows[i]))
@@ -256,6 +267,37 @@ int vm_info_read_vcpus(struct vm_info *info, sd_bus_message *m)
 	return r;
 }
 
+const char *vm_info_cpus(uint32_t millis, char text[static VM_INFO_CPUS_SIZE])
+{
+	size_t n = (size_t)snprintf(text, VM_INFO_CPUS_SIZE, "%" PRIu32 ".%03" PRIu32, millis / 1000, millis % 1000);
+
+	while (text[n - 1] == '0')
+		text[--n] = '\0';
+	if (text[n - 1] == '.')
+		text[n - 1] = '\0';
+	return text;
+}
+
+const char *vm_info_quota(const struct vm_info *info, char text[static VM_INFO_QUOTA_SIZE])
+{
+	char cpus[VM_INFO_CPUS_SIZE];
+
+	if (info->quota == VM_INFO_NO_QUOTA)
+		snprintf(text, VM_INFO_QUOTA_SIZE, "%s",
+			 strcmp(info->quota_state, "asked") == 0 ? "no quota, which its provider has not confirmed"
+								 : "no quota");
+	else if (strcmp(info->quota_state, "held") == 0)
+		snprintf(text, VM_INFO_QUOTA_SIZE, "%s CPUs, held by %.63s", vm_info_cpus(info->quota, cpus),
+			 info->provider);
+	else if (strcmp(info->quota_state, "asked") == 0)
+		snprintf(text, VM_INFO_QUOTA_SIZE, "%s CPUs, asked of %.63s", vm_info_cpus(info->quota, cpus),
+			 info->provider);
+	else
+		snprintf(text, VM_INFO_QUOTA_SIZE, "%s CPUs, and no provider that can hold it is here",
+			 vm_info_cpus(info->quota, cpus));
+	return text;
+}
+
 uint64_t vm_info_job_id(const char *job_path)
 {
 	const char *slash = strrchr(job_path, '/');
@@ -273,7 +315,8 @@ static json_t *uid_json(uint32_t uid)
 /* Where "" says that there is none. */
 static bool is_optional(const struct row *row)
 {
-	static const char *const optional[] = {"Tenant", "AssignedClass", "AssignedTenant"};
+	static const char *const optional[] = {"Tenant",         "AssignedClass",   "AssignedTenant",
+					       "AnnouncedClass", "AnnouncedTenant", "Provider"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(optional); i++)
 		if (strcmp(row->property, optional[i]) == 0)
@@ -290,6 +333,8 @@ static json_t *member_json(const struct vm_info *info, const struct row *row)
 {
 	const void *at = member(info, row);
 
+	if (strcmp(row->property, "Quota") == 0 && *(const uint32_t *)at == VM_INFO_NO_QUOTA)
+		return json_null();
 	if (is_uid(row))
 		return uid_json(*(const uint32_t *)at);
 	switch (row->type) {
@@ -356,6 +401,10 @@ json_t *vm_info_json(const struct vm_info *info)
 		r = json_object_set_new(object, "job", job != 0 ? json_integer((json_int_t)job) : json_null());
 	if (r >= 0)
 		r = json_object_set_new(object, "last_job", last_job_json(&info->last_job));
+	if (r >= 0 && info->vcpus)
+		r = json_object_set_new(object, "cpu_time", json_integer((json_int_t)info->cpu_time));
+	if (r >= 0 && info->vcpus)
+		r = json_object_set_new(object, "cpu_granted", json_integer((json_int_t)info->cpu_granted));
 	if (r >= 0 && info->vcpus)
 		r = json_object_set_new(object, "vcpus", vcpus_json(info));
 	if (r < 0) {

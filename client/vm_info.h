@@ -11,6 +11,7 @@
 
 #define VM_INFO_INTERFACE "org.cpupolicy1.VirtualMachine"
 #define VM_INFO_NOBODY    UINT32_MAX /* no operator asked for `desired` */
+#define VM_INFO_NO_QUOTA  UINT32_MAX
 
 struct vm_job {
 	uint64_t id; /* 0: none */
@@ -29,7 +30,13 @@ struct vm_info {
 	char *path;
 	char *name, *uuid, *state;
 	char *class, *class_source, *tenant, *tenant_source;
-	char *assigned_class, *assigned_tenant; /* by an operator; "": not */
+	char *assigned_class, *assigned_tenant;              /* by an operator; "": not */
+	char *announced_class, *announced_tenant, *provider; /* "": none */
+	char *enforcement, *quota_state;
+	bool realm;
+	uint32_t cpu_millis;            /* 0: whole vCPUs */
+	uint32_t quota;                 /* VM_INFO_NO_QUOTA */
+	uint64_t cpu_time, cpu_granted; /* ns, vCPU-ns; both 0: not read, or not known */
 	uint32_t class_rule, tenant_rule, assigned_uid;
 	uint32_t guaranteed, limit, priority;
 	uint32_t possible, boot, desired, desired_uid, target, allowance, entitled;
@@ -59,6 +66,13 @@ void vm_info_clear(struct vm_info *info);
 int vm_info_read(struct vm_info *info, sd_bus_message *m);
 /* The Vcpus property: a(ubbbbbsu) at the read position. */
 int vm_info_read_vcpus(struct vm_info *info, sd_bus_message *m);
+
+/* "1.5 CPUs, held by libvirt". Returns `text`. */
+#define VM_INFO_QUOTA_SIZE 160
+const char *vm_info_quota(const struct vm_info *info, char text[static VM_INFO_QUOTA_SIZE]);
+/* "1.5" */
+#define VM_INFO_CPUS_SIZE 16
+const char *vm_info_cpus(uint32_t millis, char text[static VM_INFO_CPUS_SIZE]);
 
 uint64_t vm_info_job_id(const char *job_path); /* 0: none */
 

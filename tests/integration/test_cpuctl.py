@@ -56,8 +56,9 @@ def test_show(host):
     vmm.denied(5)
     by_name = json.loads(host.cpuctl("show", "web", "--json"))
     by_uuid = json.loads(host.cpuctl("show", str(vmm.uuid), "--json"))
-    for used in ("used_guaranteed", "used_burst"):  # time goes on in between
+    for used in ("used_guaranteed", "used_burst", "cpu_granted"):  # time goes on in between
         assert 0 < by_name.pop(used) < by_uuid.pop(used)
+    assert by_name.pop("cpu_time") <= by_uuid.pop("cpu_time")
     assert by_name == by_uuid
     assert by_name["enabled_set"] == "0-3" and by_name["online_set"] == "0,2"
     assert by_name["desired_uid"] is None and by_name["last_job"] is None

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Providers: what they say of VMs, and the CPU time that they hold."""
 
+import json
 import uuid as uuidlib
 
 import pytest
@@ -540,6 +541,56 @@ def test_cpu_time_of_a_vm_that_a_provider_speaks_for(host, directory):
     assert host.get("web", "CpuTime") == 0
     other.close()
     provider.close()
+
+
+# ---- cpuctl ----
+
+
+def test_cpuctl_set_and_show(host, provider):
+    vmm = quota_vm(host, provider, "gold", boot=1)
+    text = host.cpuctl("set", "web", "1.5", "--no-wait")
+    assert "job" in text
+    vmm.plug(1)
+    held(host, provider, 1500)
+    assert host.get("web", "CpuMillis") == 1500
+    text = host.cpuctl("show", "web")
+    for part in ("psci (", "gold (announced by lab)", "2 (1.5 CPUs, asked for by root)", "1.5 CPUs, held by lab"):
+        assert part in text, text
+    shown = json.loads(host.cpuctl("show", "web", "--json"))
+    assert (shown["cpu_millis"], shown["quota"], shown["quota_state"]) == (1500, 1500, "held")
+    assert (shown["provider"], shown["announced_class"], shown["enforcement"]) == ("lab", "gold", "psci")
+    assert {"cpu_time", "cpu_granted", "realm"} <= set(shown)
+    assert "CPU time: 1.25 CPUs" in host.cpuctl("set", "web", "--millis", "1250")
+    held(host, provider, 1250)
+    assert host.get("web", "CpuMillis") == 1250
+    host.cpuctl("set", "web", "2")
+    assert host.get("web", "CpuMillis") == 0
+    free(host, provider)
+    assert json.loads(host.cpuctl("show", "web", "--json"))["quota"] is None
+    assert "no quota" in host.cpuctl("show", "web")
+    assert "psci" in host.cpuctl("list")
+    provider.announce(WEB, "web", **{"class": "platinum"})
+    assert '(the class "platinum" is announced, which the policy does not have)' in host.cpuctl("show", "web")
+
+
+def test_cpuctl_refusals(host, provider):
+    host.vmm("web", uuid=WEB, possible=6, boot=1)
+    result = host.cpuctl("set", "web", "1.5", check=False)
+    assert result.returncode == 10 and "provider" in result.stderr
+    for args in (["1.2345"], ["."], ["1."], [".5"], ["0.0"], ["-1.5"], ["2", "--millis", "5"], ["--millis", "0"],
+                 ["--millis", "x"], []):
+        result = host.cpuctl("set", "web", *args, check=False)
+        assert result.returncode == 1, args
+        assert host.get("web", "Desired") == 1
+    assert host.cpuctl("set", "web", "2.0", "--no-wait")
+    assert host.get("web", "Desired") == 2
+
+
+def test_cpuctl_providers(host, provider):
+    assert host.cpuctl("providers") == "lab\n"
+    assert json.loads(host.cpuctl("providers", "--json")) == ["lab"]
+    provider.close()
+    wait_for(lambda: json.loads(host.cpuctl("providers", "--json")) == [], "nobody is left")
 
 
 # ---- what is recorded ----

@@ -102,6 +102,45 @@ START_TEST(counts)
 }
 END_TEST
 
+START_TEST(cpus)
+{
+	static const char *const wrong[] = {"",     "1",    "1.",   ".5",   "1.2345", "-1.5",
+					    "1.5x", "1..5", "1.-5", " 1.5", "x.5"};
+	uint32_t millis = 7;
+
+	ck_assert_int_eq(options_parse_cpus("1.5", &millis), 0);
+	ck_assert_uint_eq(millis, 1500);
+	ck_assert_int_eq(options_parse_cpus("0.001", &millis), 0);
+	ck_assert_uint_eq(millis, 1);
+	ck_assert_int_eq(options_parse_cpus("999999.999", &millis), 0);
+	ck_assert_uint_eq(millis, 999999999);
+	ck_assert_int_eq(options_parse_cpus("1000000.0", &millis), -ERANGE);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		ck_assert_msg(options_parse_cpus(wrong[i], &millis) == -EINVAL, "%s", wrong[i]);
+	ck_assert_uint_eq(millis, 999999999);
+}
+END_TEST
+
+START_TEST(quotas_in_words)
+{
+	char provider[] = "libvirt", held[] = "held", asked[] = "asked", unavailable[] = "unavailable", none[] = "none";
+	struct vm_info info = {.provider = provider, .quota = 1500, .quota_state = held};
+	char text[VM_INFO_QUOTA_SIZE], number[VM_INFO_CPUS_SIZE];
+
+	ck_assert_str_eq(vm_info_quota(&info, text), "1.5 CPUs, held by libvirt");
+	info.quota_state = asked;
+	ck_assert_str_eq(vm_info_quota(&info, text), "1.5 CPUs, asked of libvirt");
+	info.quota_state = unavailable;
+	ck_assert_str_eq(vm_info_quota(&info, text), "1.5 CPUs, and no provider that can hold it is here");
+	info.quota = VM_INFO_NO_QUOTA;
+	info.quota_state = none;
+	ck_assert_str_eq(vm_info_quota(&info, text), "no quota");
+	ck_assert_str_eq(vm_info_cpus(2000, number), "2");
+	ck_assert_str_eq(vm_info_cpus(20, number), "0.02");
+	ck_assert_str_eq(vm_info_cpus(4294967294, number), "4294967.294");
+}
+END_TEST
+
 START_TEST(seconds)
 {
 	uint64_t usec = 7;
@@ -453,6 +492,8 @@ int main(void)
 	tcase_add_test(t, a_row_that_is_not_full_is_not_printed);
 	tcase_add_test(t, width_is_columns_not_bytes);
 	tcase_add_test(t, counts);
+	tcase_add_test(t, cpus);
+	tcase_add_test(t, quotas_in_words);
 	tcase_add_test(t, seconds);
 	tcase_add_test(t, lines_that_are_right);
 	tcase_add_loop_test(t, lines_that_are_wrong, 0, (int)(sizeof(wrong_lines) / sizeof(wrong_lines[0])));
