@@ -10,7 +10,8 @@
 
 #include "daemon/host/host_private.h"
 
-struct announce {
+struct host_announce {
+	LIST_ENTRY(host_announce) entry; /* of those that are being written */
 	struct host *host;
 	char *provider; /* its name: it may have left when this is durable */
 	struct host_announcement *list;
@@ -160,16 +161,14 @@ static void take_effect(struct host *host, const uint8_t uuid[CPUPOLICY_UUID_SIZ
 	host_notice_changed(vm);
 }
 
-static void announce_free(struct announce *a)
+static void announce_free(struct host_announce *a)
 {
-	if (!a)
-		return;
 	host_announcements_free(a->list, a->n);
 	free(a->provider);
 	free(a);
 }
 
-static void carry_out(struct announce *a)
+static void carry_out(struct host_announce *a)
 {
 	for (size_t i = 0; i < a->n; i++) {
 		struct host_announcement *now = NULL;
@@ -189,9 +188,10 @@ static void carry_out(struct announce *a)
 
 static void on_written(int error, const char *why, void *userdata)
 {
-	struct announce *a = userdata;
+	struct host_announce *a = userdata;
 	struct host *host = a->host;
 
+	LIST_REMOVE(a, entry);
 	host->announcing -= a->n;
 	if (error < 0) {
 		host->counters.write_failures++;
@@ -231,7 +231,7 @@ static int copy_one(struct store_announcement *ret, const struct store_announcem
 	return 0;
 }
 
-static int name_provider(struct announce *a)
+static int name_provider(struct host_announce *a)
 {
 	for (size_t i = 0; i < a->n && !a->withdraw; i++)
 		if (copy(&a->list[i].said.provider, a->provider) < 0)
@@ -239,7 +239,7 @@ static int name_provider(struct announce *a)
 	return 0;
 }
 
-static int queue(struct announce *a)
+static int queue(struct host_announce *a)
 {
 	struct host *host = a->host;
 	struct store_announcement *rows = calloc(a->n, sizeof(*rows));
@@ -257,11 +257,12 @@ static int queue(struct announce *a)
 			store_announcements_free(rows, a->n);
 		return r;
 	}
+	LIST_INSERT_HEAD(&host->announces, a, entry);
 	host->announcing += a->n;
 	return 0;
 }
 
-static size_t count_new(const struct announce *a)
+static size_t count_new(const struct host_announce *a)
 {
 	size_t n = 0;
 
@@ -271,7 +272,7 @@ static size_t count_new(const struct announce *a)
 }
 
 /* Somebody else's, who is here to speak for it. */
-static const struct host_announcement *taken(const struct announce *a)
+static const struct host_announcement *taken(const struct host_announce *a)
 {
 	for (size_t i = 0; i < a->n; i++) {
 		const struct host_announcement *had = find(a->host, a->list[i].said.uuid);
@@ -283,7 +284,7 @@ static const struct host_announcement *taken(const struct announce *a)
 	return NULL;
 }
 
-static bool is_refused(struct announce *a)
+static bool is_refused(struct host_announce *a)
 {
 	const struct host_announcement *other = taken(a);
 	size_t new = count_new(a);
@@ -306,39 +307,47 @@ static bool is_refused(struct announce *a)
 	return false;
 }
 
+/* Takes the list over if it succeeds. */
+static struct host_announce *announce_new(struct host_provider *provider, struct host_announcement *list, size_t n)
+{
+	struct host_announce *a = calloc(1, sizeof(*a));
+
+	if (!a)
+		return NULL;
+	a->provider = strdup(provider->name);
+	if (!a->provider) {
+		free(a);
+		return NULL;
+	}
+	a->host = provider->host;
+	a->list = list;
+	a->n = n;
+	return a;
+}
+
 void host_announce(struct host_provider *provider, struct host_announcement *list, size_t n, bool withdraw, uid_t uid,
 		   host_done_fn fn, void *userdata)
 {
-	struct announce *a = calloc(1, sizeof(*a));
+	struct host_announce *a = n > 0 ? announce_new(provider, list, n) : NULL;
 
-	if (a) {
-		*a = (struct announce){.host = provider->host,
-				       .provider = strdup(provider->name),
-				       .list = list,
-				       .n = n,
-				       .withdraw = withdraw,
-				       .uid = uid,
-				       .fn = fn,
-				       .userdata = userdata};
-	}
-	if (n == 0) {
-		announce_free(a);
-		if (!a)
-			host_announcements_free(list, n);
-		fn(HOST_OK, NULL, 0, userdata);
-		return;
-	}
-	if (a && a->provider && is_refused(a)) {
-		announce_free(a);
-		return;
-	}
-	if (a && a->provider && queue(a) >= 0)
-		return;
-	if (a)
-		announce_free(a);
-	else
+	if (!a) {
 		host_announcements_free(list, n);
-	host_client_refuse(fn, userdata, HOST_NO_MEMORY, "out of memory");
+		if (n == 0)
+			fn(HOST_OK, NULL, 0, userdata);
+		else
+			host_client_refuse(fn, userdata, HOST_NO_MEMORY, "out of memory");
+		return;
+	}
+	a->withdraw = withdraw;
+	a->uid = uid;
+	a->fn = fn;
+	a->userdata = userdata;
+	if (is_refused(a)) {
+		announce_free(a);
+	} else if (queue(a) < 0) {
+		announce_free(a);
+		host_client_refuse(fn, userdata, HOST_NO_MEMORY, "out of memory");
+	}
 }
 
 void host_announcements_free(struct host_announcement *list, size_t n)
@@ -376,6 +385,13 @@ int host_announce_load(struct host *host, char **ret_error)
 
 void host_announce_close(struct host *host)
 {
+	struct host_announce *a;
+
+	/* The store drops their callbacks. */
+	while ((a = LIST_FIRST(&host->announces))) {
+		LIST_REMOVE(a, entry);
+		announce_free(a);
+	}
 	for (size_t i = 0; i < host->n_announcements; i++)
 		announcement_free(host->announcements[i]);
 	free(host->announcements);

@@ -29,6 +29,8 @@
  *   host_notice.c        what observers and the log are told, gathered per turn
  */
 
+#include <sys/queue.h>
+
 #include "daemon/core/uuid.h"
 #include "daemon/host/host.h"
 #include "daemon/base/log.h"
@@ -159,7 +161,8 @@ struct host {
 	uint32_t provider_changes;
 	struct host_announcement **announcements; /* in order of UUID */
 	size_t n_announcements, announcements_room;
-	size_t announcing; /* in lists that are being written */
+	LIST_HEAD(, host_announce) announces; /* host_announce.c: being written ... */
+	size_t announcing;                    /* ... and how many VMs they are about */
 	struct peerlog peerlog;
 	struct log_gate storage_gate;
 };
