@@ -149,6 +149,27 @@ static void tell_target(struct watch *w, struct watched *one)
 		print_text(w, one, "target %" PRIu32 " of %" PRIu32 ": %s", vm->target, vm->desired, vm->target_reason);
 }
 
+static void tell_quota(struct watch *w, struct watched *one)
+{
+	const struct vm_info *vm = &one->vm;
+	char text[VM_INFO_QUOTA_SIZE], *copy;
+
+	if (strcmp(one->quota, vm_info_quota(vm, text)) == 0)
+		return;
+	copy = strdup(text);
+	if (!copy)
+		return;
+	free(one->quota);
+	one->quota = copy;
+	if (w->json)
+		print_event(w, one, "quota",
+			    json_pack("{s:o, s:s}", "millis",
+				      vm->quota == VM_INFO_NO_QUOTA ? json_null() : json_integer(vm->quota), "state",
+				      vm->quota_state));
+	else
+		print_text(w, one, "CPU time: %s", text);
+}
+
 static void tell_desired(struct watch *w, struct watched *one)
 {
 	uint32_t uid = one->vm.desired_uid;
@@ -174,6 +195,7 @@ void watch_tell(struct watch *w, struct watched *one)
 	tell_word(w, one, "tenant", "tenant ", &one->tenant, one->vm.tenant);
 	tell_desired(w, one);
 	tell_target(w, one);
+	tell_quota(w, one);
 	tell_set(w, one, "enabled", &one->enabled_set, one->vm.enabled_set);
 	tell_set(w, one, "online", &one->online_set, one->vm.online_set);
 	tell_set(w, one, "overdue", &one->overdue_set, one->vm.overdue_set);
@@ -229,6 +251,7 @@ static void watched_clear(struct watched *one)
 	free(one->enabled_set);
 	free(one->online_set);
 	free(one->overdue_set);
+	free(one->quota);
 }
 
 struct watched *watch_find(struct watch *w, const char *path)
@@ -265,6 +288,7 @@ static void add(struct watch *w, struct vm_info *vm, const char *event)
 {
 	struct watched *vms = reallocarray(w->vms, w->n + 1, sizeof(*vms));
 	struct watched *one;
+	char quota[VM_INFO_QUOTA_SIZE];
 
 	if (!vms) {
 		w->outcome = outcome_report("watch", -ENOMEM, NULL);
@@ -281,6 +305,7 @@ static void add(struct watch *w, struct vm_info *vm, const char *event)
 		.enabled_set = strdup(vm->enabled_set),
 		.online_set = strdup(vm->online_set),
 		.overdue_set = strdup(vm->overdue_set),
+		.quota = strdup(vm_info_quota(vm, quota)),
 		.desired = vm->desired,
 		.desired_uid = vm->desired_uid,
 		.target = vm->target,
@@ -288,7 +313,7 @@ static void add(struct watch *w, struct vm_info *vm, const char *event)
 	};
 	*vm = (struct vm_info){0};
 	if (!one->state || !one->class || !one->tenant || !one->reason || !one->enabled_set || !one->online_set ||
-	    !one->overdue_set) {
+	    !one->overdue_set || !one->quota) {
 		watched_clear(one);
 		w->outcome = outcome_report("watch", -ENOMEM, NULL);
 		return;

@@ -13,7 +13,7 @@
 struct watched {
 	struct vm_info vm;
 	/* as last told */
-	char *state, *class, *tenant, *reason, *enabled_set, *online_set, *overdue_set;
+	char *state, *class, *tenant, *reason, *enabled_set, *online_set, *overdue_set, *quota;
 	uint32_t desired, desired_uid, target;
 	bool seen; /* in the list that is being read */
 };

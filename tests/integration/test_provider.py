@@ -6,9 +6,10 @@ import uuid as uuidlib
 
 import pytest
 
-from cpupolicy_test import metrics
+from cpupolicy_test import metrics, paths
 from cpupolicy_test.bus import MANAGER, ROOT, VM
 from cpupolicy_test.dbus_wire import CallError, Client
+from cpupolicy_test.process import Process
 from cpupolicy_test.provider import NO_QUOTA, Provider
 from cpupolicy_test.vmm_process import VmmProcess
 from cpupolicy_test.wait import wait_for
@@ -584,6 +585,24 @@ def test_cpuctl_refusals(host, provider):
         assert host.get("web", "Desired") == 1
     assert host.cpuctl("set", "web", "2.0", "--no-wait")
     assert host.get("web", "Desired") == 2
+
+
+def test_cpuctl_watch(host, provider):
+    quota_vm(host, provider, boot=1)
+    watch = Process([paths.cpuctl(), *host.cpuctl_bus(), "watch", "web", "--json"], host.directory / "watch.log",
+                    env=host.bus.env())
+    watch.wait_log('"event"')
+    set_millis(host, 500)
+    held(host, provider, 500)
+
+    def told():
+        lines = [json.loads(line) for line in watch.log().splitlines() if line.endswith("}")]
+        return [(e["millis"], e["state"]) for e in lines if e["event"] == "quota"]
+    wait_for(lambda: (500, "held") in told(), "it is told")
+    host.resize("web", 1)
+    free(host, provider)
+    wait_for(lambda: told()[-1] == (None, "none"), "it is told")
+    watch.stop()
 
 
 def test_cpuctl_providers(host, provider):
