@@ -40,7 +40,7 @@ struct options {
 	const char *vm;
 	const char *text;
 	uint32_t count;
-	char **rest; /* ends with NULL */
+	char **rest;     /* ends with NULL */
 	uint32_t millis; /* of CPU time, and `count` is the vCPUs that it takes; 0: vCPUs were asked for */
 };
 
