@@ -349,6 +349,19 @@ def test_another_value_does_not_wait_for_the_next_attempt(host, provider):
     held(host, provider, 1600)
 
 
+def test_a_call_that_failed_may_have_been_carried_out(host, provider):
+    quota_vm(host, provider, boot=1)
+    set_millis(host, 1500)
+    held(host, provider, 1500)
+    provider.error = ("org.example.No", "it was lifted, and something went wrong after that")
+    host.resize("web", 2)
+    provider.until(lambda: (str(WEB), NO_QUOTA) in provider.seen, "it is to be lifted")
+    provider.error = None
+    provider.holds.clear()
+    set_millis(host, 1500)
+    held(host, provider, 1500)
+
+
 def test_a_provider_that_hangs_gets_the_latest_word(host, provider):
     quota_vm(host, provider, boot=1)
     provider.hung = True
