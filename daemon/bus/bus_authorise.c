@@ -89,6 +89,12 @@ static void permit(struct bus_authorisation *a)
 	a->fn(a->uid, NULL, a->userdata);
 }
 
+/* As people call it. */
+static const char *vm_name(const struct bus_authorisation *a)
+{
+	return a->details.vm && *a->details.vm ? a->details.vm : a->vm ? a->vm : "";
+}
+
 /* Nothing of it happens: that, and no more, is in the log. */
 static void refuse(struct bus_authorisation *a, const sd_bus_error *error)
 {
@@ -104,7 +110,7 @@ static void refuse(struct bus_authorisation *a, const sd_bus_error *error)
 				   {NULL, NULL},
 			   },
 			   "refused %s%s%s to uid %" PRIu32 ": %s", sd_bus_message_get_member(a->call),
-			   a->vm ? " of VM " : "", a->vm ? a->vm : "", (uint32_t)a->uid, error->message);
+			   a->vm ? " of VM " : "", vm_name(a), (uint32_t)a->uid, error->message);
 	}
 	a->fn(a->uid, error, a->userdata);
 }
@@ -117,9 +123,9 @@ static void refuse_because(struct bus_authorisation *a, const char *name, const 
 
 	if (own != 0)
 		snprintf(self, sizeof(self), " and the daemon's own user (uid %" PRIu32 ")", (uint32_t)own);
-	sd_bus_error_setf(
-		&error, name, "the polkit action %s is needed%s%s: %s; root%s may without. The caller has uid %" PRIu32,
-		action_name(a->action), a->vm ? " for VM " : "", a->vm ? a->vm : "", why, self, (uint32_t)a->uid);
+	sd_bus_error_setf(&error, name,
+			  "the polkit action %s is needed%s%s: %s; root%s may without. The caller has uid %" PRIu32,
+			  action_name(a->action), a->vm ? " for VM " : "", vm_name(a), why, self, (uint32_t)a->uid);
 	refuse(a, &error);
 }
 
