@@ -11,6 +11,8 @@
  *   regs.c     the register block behind the ACPI methods
  *   aml.c      the ACPI methods and MADT flags
  *   power.c    CPU_ON and CPU_OFF, for any accelerator
+ *   realm.c    the calls of a realm's vCPUs (pure but for its ioctls); kvm_realm.c is what it needs of QEMU
+ *   compat.h   what differs between the series of QEMU
  *   tcg.c      how a vCPU waits for a verdict under TCG
  *   kvm.c      PSCI calls that the kernel hands over, and how a vCPU waits, under KVM
  *   vmstate.c  migration and snapshots
@@ -19,7 +21,7 @@
  * All state is protected by the big QEMU lock.
  */
 
-#include "exec/memory.h"
+#include "compat.h"
 #include "hw/boards.h"
 #include "migration/misc.h"
 #include "qapi/qapi-types-cpu-policy-object.h"
@@ -58,6 +60,8 @@ struct cpu_policy_accel {
 	void (*unpark)(CPUState *cpu);
 	/* QEMU has the vCPU as off; called where the vCPU itself would run. NULL: that is all there is to it. */
 	void (*stop)(CPUState *cpu);
+	/* Where CPU_ON comes here, once all vCPUs exist. NULL: nothing is left to do. */
+	bool (*ready)(CpuPolicy *pol, Error **errp);
 	/* Where CPU_ON does not come here: keep an eye on which vCPUs are on. */
 	void (*watch)(CpuPolicy *pol);
 };
@@ -102,7 +106,8 @@ struct CpuPolicy {
 	uint32_t possible;
 	uint32_t proposed;
 	enum cpupolicy_means means;
-	cpu_policy_psci_fn *psci; /* KVM: NULL where the kernel hands nothing over */
+	struct cpu_policy_realm *realm; /* KVM, and the VM is one */
+	cpu_policy_psci_fn *psci;       /* KVM: NULL where the kernel hands nothing over */
 	struct cpu_policy_vcpu *vcpus;
 	bool ran; /* the guest has run, so that a reset is news */
 	bool was_reset;
@@ -154,12 +159,12 @@ void cpu_policy_regs_ejected(CpuPolicy *pol, uint32_t vcpu);
 /* power.c */
 /* Makes the guest's CPU_ON calls come here, with the accelerator that there is. */
 bool cpu_policy_power_take(CpuPolicy *pol, Error **errp);
-/* Where they do not: keep an eye on which vCPUs are on. */
-void cpu_policy_power_watch(CpuPolicy *pol);
+/* All vCPUs exist. */
+bool cpu_policy_power_ready(CpuPolicy *pol, Error **errp);
 /* It was found that one has been powered on or off by others than us. */
 void cpu_policy_power_changed(CpuPolicy *pol);
-/* cpu_policy_cpu_on() for a caller who knows the function that was called. */
-int cpu_policy_power_on(CPUState *target, uint32_t function);
+/* cpu_policy_cpu_on() where it is known who called which function. */
+int cpu_policy_power_on(CPUState *caller, CPUState *target, uint32_t function);
 /* Whether QEMU answers the guest's PSCI calls, and not firmware inside the guest. */
 bool cpu_policy_power_is_ours(void);
 bool cpu_policy_power_is_on(const CpuPolicy *pol, uint32_t vcpu);
@@ -172,6 +177,14 @@ void cpu_policy_power_wake(CpuPolicy *pol);
 
 /* tcg.c, kvm.c */
 extern const struct cpu_policy_accel cpu_policy_tcg, cpu_policy_kvm;
+
+/* kvm_realm.c */
+/* A VM that QEMU does not see into may be a realm. Before any vCPU exists. */
+bool cpu_policy_kvm_realm_may_be(void);
+void cpu_policy_kvm_realm_take(CpuPolicy *pol);
+/* All vCPUs exist: whether it is. */
+bool cpu_policy_kvm_realm_ready(CpuPolicy *pol, Error **errp);
+void cpu_policy_kvm_realm_unpark(CpuPolicy *pol, CPUState *cpu);
 
 /* vmstate.c */
 void cpu_policy_vmstate_init(CpuPolicy *pol);

@@ -261,7 +261,7 @@ static void wake(CPUState *cpu)
 static int power_on(CpuPolicy *pol, CPUState *caller, CPUState *target, const struct start *start,
 		    const struct kvm_run *run)
 {
-	bool gone;
+	bool gone = false;
 	int r;
 
 	r = prepare_target(target, &pol->vcpus[target->cpu_index], start);
@@ -309,7 +309,7 @@ static int cpu_on(CpuPolicy *pol, CPUState *caller, const struct kvm_run *run)
 	if (!target->halted)
 		return park(caller, run);
 
-	r = cpu_policy_power_on(target, function);
+	r = cpu_policy_power_on(caller, target, function);
 	if (r == CPU_POLICY_WAIT)
 		return park(caller, run);
 	if (r != 0)
@@ -379,6 +379,16 @@ int cpu_policy_kvm_hypercall(CPUState *cpu, struct kvm_run *run)
 	return r;
 }
 
+static void unpark(CPUState *cpu)
+{
+	CpuPolicy *pol = cpu_policy_active();
+
+	if (pol->realm)
+		cpu_policy_kvm_realm_unpark(pol, cpu);
+	else
+		wake(cpu);
+}
+
 /* ---- start ---- */
 
 static bool forward(uint32_t base, uint32_t n, Error **errp)
@@ -407,8 +417,25 @@ static bool forward(uint32_t base, uint32_t n, Error **errp)
 	return false;
 }
 
+/* CPU_OFF, CPU_ON and AFFINITY_INFO in a row: KVM cannot complete the last one while CPU_ON is not its own. */
+static bool take_realm(CpuPolicy *pol, Error **errp)
+{
+	if (!forward(QEMU_PSCI_0_2_FN_CPU_OFF, 3, errp) || !forward(QEMU_PSCI_0_2_FN64_CPU_ON, 2, errp))
+		return false;
+	cpu_policy_kvm_realm_take(pol);
+	kvm_halt_in_kernel_allowed = false;
+	return true;
+}
+
+static bool ready(CpuPolicy *pol, Error **errp)
+{
+	return !pol->realm || cpu_policy_kvm_realm_ready(pol, errp);
+}
+
 static bool take(CpuPolicy *pol, Error **errp)
 {
+	if (pol->machine->cgs && cpu_policy_kvm_realm_may_be())
+		return take_realm(pol, errp);
 	if (pol->machine->cgs || kvm_state->guest_state_protected) {
 		error_setg(errp, "the PSCI calls of a protected VM are answered by its hypervisor, not by QEMU");
 		return false;
@@ -452,7 +479,8 @@ static void watch(CpuPolicy *pol)
 
 const struct cpu_policy_accel cpu_policy_kvm = {
 	.take = take,
-	.unpark = wake,
+	.ready = ready,
+	.unpark = unpark,
 	.stop = stop,
 	.watch = watch,
 };

@@ -93,7 +93,7 @@ void cpu_policy_wire(CpuPolicy *pol, DeviceState *ged, hwaddr base)
 	cpu_policy_regs_init(pol);
 	cpu_policy_vmstate_init(pol);
 	cpu_policy_session_init(pol);
-	cpu_policy_power_watch(pol);
+	cpu_policy_power_ready(pol, &error_fatal);
 }
 
 static void machine_done(Notifier *notifier, void *data)
@@ -253,7 +253,7 @@ static void instance_finalize(Object *obj)
 	g_free(pol->fd_name);
 }
 
-static void class_init(ObjectClass *oc, void *data)
+static void class_init(ObjectClass *oc, cpu_policy_class_data data)
 {
 	UserCreatableClass *ucc = USER_CREATABLE_CLASS(oc);
 

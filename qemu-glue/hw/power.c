@@ -51,10 +51,13 @@ bool cpu_policy_power_take(CpuPolicy *pol, Error **errp)
 	return !accel()->take || accel()->take(pol, errp);
 }
 
-void cpu_policy_power_watch(CpuPolicy *pol)
+bool cpu_policy_power_ready(CpuPolicy *pol, Error **errp)
 {
-	if (pol->means == CPUPOLICY_MEANS_NONE && accel()->watch)
+	if (pol->means != CPUPOLICY_MEANS_NONE)
+		return !accel() || !accel()->ready || accel()->ready(pol, errp);
+	if (accel()->watch)
 		accel()->watch(pol);
+	return true;
 }
 
 void cpu_policy_power_changed(CpuPolicy *pol)
@@ -148,10 +151,10 @@ static uint32_t called_function(CPUState *cpu)
 
 int cpu_policy_cpu_on(CPUState *target)
 {
-	return cpu_policy_power_on(target, called_function(current_cpu));
+	return cpu_policy_power_on(current_cpu, target, called_function(current_cpu));
 }
 
-int cpu_policy_power_on(CPUState *target, uint32_t function)
+int cpu_policy_power_on(CPUState *calling, CPUState *target, uint32_t function)
 {
 	CpuPolicy *pol = cpu_policy_active();
 	enum cpupolicy_reason reason = CPUPOLICY_REASON_NONE;
@@ -161,7 +164,7 @@ int cpu_policy_power_on(CPUState *target, uint32_t function)
 	if (!pol)
 		return 0;
 
-	caller = current_cpu->cpu_index;
+	caller = calling->cpu_index;
 	r = decide(pol, caller, index, function, &reason);
 	pol->vcpus[caller].waits_for = r == CPU_POLICY_WAIT ? (int)index : -1;
 	if (r != 0)

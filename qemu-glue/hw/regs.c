@@ -13,7 +13,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "exec/address-spaces.h"
 #include "hw/acpi/acpi_dev_interface.h"
 #include "target/arm/arm-powerctl.h"
 

@@ -256,7 +256,7 @@ static void make_library(CpuPolicy *pol)
 		.boot = pol->proposed,
 		.mpidrs = mpidrs,
 		.flags = (pol->ged ? CPUPOLICY_REG_NOTIFY : 0) | (pol->removable ? CPUPOLICY_REG_BOOT_REMOVABLE : 0) |
-			 (uint32_t)pol->means << CPUPOLICY_REG_MEANS_SHIFT,
+			 (pol->realm ? CPUPOLICY_REG_REALM : 0) | (uint32_t)pol->means << CPUPOLICY_REG_MEANS_SHIFT,
 	};
 	int r;
 

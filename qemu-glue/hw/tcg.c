@@ -7,7 +7,6 @@
  */
 
 #include "qemu/osdep.h"
-#include "exec/exec-all.h"
 #include "hw/core/cpu.h"
 #include "cpu.h"
 
