@@ -23,7 +23,7 @@ build_debs() {
 		rm -rf "$debs"
 		mkdir -p "$debs/source"
 		source_files | (cd "$top" && cpio --quiet -0pdm "$debs/source")
-		(cd "$debs/source" && DEB_BUILD_PROFILES=nocheck DEB_BUILD_OPTIONS="nocheck parallel=$(nproc)" \
+		(cd "$debs/source" && DEB_BUILD_PROFILES=nocheck DEB_BUILD_OPTIONS="nocheck terse parallel=$(nproc)" \
 			dpkg-buildpackage -us -uc -b) >"$debs/log" 2>&1 || {
 			tail -n 60 "$debs/log" >&2
 			return 1
