@@ -249,6 +249,11 @@ static int enter(struct simulation *s, struct sim_vm *vm, const struct recording
 		return r == -EINVAL ? fail(s, "not a number of vCPUs that a VM can have") : r;
 	if (line->restored)
 		restore_core(vm->member.core, &line->record, line->at);
+	if (line->handover.vcpus) {
+		if (!vm_handover_fits(vm->member.core, &line->handover, line->at))
+			return fail(s, "a session is gone on with that is not of this VM's record");
+		vm_handover_set(vm->member.core, &line->handover);
+	}
 	r = fleet_add(&s->fleet, &vm->member, &assignment, line->at);
 	if (r < 0)
 		return r;

@@ -6,6 +6,7 @@
 
 #include "client/simulation.h"
 #include "daemon/core/fleet.h"
+#include "daemon/core/vm_handover.h"
 
 /* What of a VM's state is told when it differs; credit and usage go on differing, and are summed up in the end. */
 struct plain_state {

@@ -2,7 +2,9 @@
 
 /*
  * cpupolicyd: from options to a running loop, and back. The order of start is the order of what must be known before
- * the next may be touched: configuration; the state directory's lock; the records; then the socket, and last the bus.
+ * the next may be touched: configuration; the state directory's lock; what the last daemon left; the records; then the
+ * socket, and last the bus. The order of the end is that of what must not be lost: nothing new is read; what is under way is
+ * on disk and answered; then the sessions are handed over.
  */
 
 #include <getopt.h>
@@ -11,7 +13,6 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <systemd/sd-daemon.h>
 
 #include "daemon/bus/bus.h"
 #include "daemon/settings/capacity.h"
@@ -20,6 +21,8 @@
 #include "daemon/vmm/listener.h"
 #include "daemon/base/log.h"
 #include "daemon/base/loop.h"
+#include "daemon/base/service.h"
+#include "daemon/handover/handover_take.h"
 #include "daemon/metrics/metrics.h"
 #include "daemon/settings/policy.h"
 #include "daemon/recording/recorder.h"
@@ -36,13 +39,19 @@ enum {
 DEFINE_CLEANUP(struct bus *, bus_free)
 DEFINE_CLEANUP(struct capacity *, capacity_free)
 DEFINE_CLEANUP(struct config *, config_free)
+DEFINE_CLEANUP(struct handover *, handover_free)
+DEFINE_CLEANUP(struct handover_writer *, handover_writer_free)
 DEFINE_CLEANUP(struct host *, host_free)
 DEFINE_CLEANUP(struct listener *, listener_free)
 DEFINE_CLEANUP(struct loop *, loop_free)
 DEFINE_CLEANUP(struct metrics *, metrics_free)
 DEFINE_CLEANUP(struct policy *, policy_unref)
 DEFINE_CLEANUP(struct recorder *, recorder_close)
+DEFINE_CLEANUP(struct service *, service_free)
 DEFINE_CLEANUP(struct store *, store_close)
+
+/* How long the end waits for the disk and the bus. */
+#define PATIENCE (2 * NSEC_PER_SEC)
 
 struct options {
 	const char *config; /* NULL: the default one, which may be missing */
@@ -240,9 +249,13 @@ static void prepare_process(void)
 	}
 }
 
-/* What comes from outside the host. */
+/* What comes from outside the host; and the end of all of it. */
 struct daemon {
 	struct host *host;
+	struct loop *loop;
+	struct store *store;
+	struct service *service;
+	bool left; /* the bus */
 };
 
 static void on_cpus(uint32_t cpus, void *userdata)
@@ -257,9 +270,9 @@ static void on_hangup(void *userdata)
 {
 	struct daemon *daemon = userdata;
 
-	sd_notify(0, "RELOADING=1");
+	service_reloading(daemon->service);
 	host_reload(daemon->host, getuid(), NULL, NULL);
-	sd_notify(0, "READY=1");
+	service_ready(daemon->service);
 }
 
 static void on_recording_ended(int error, const char *why, void *userdata)
@@ -326,16 +339,136 @@ static int open_vmm(const struct host_voucher *voucher, int *ret_fd, void *userd
 	return listener_open(userdata, voucher, ret_fd);
 }
 
+/* ---- the service manager ---- */
+
+static void write_status(char *text, size_t size, void *userdata)
+{
+	struct host *host = userdata;
+	uint32_t vms = 0, enabled = 0, possible = 0;
+	struct host_view view;
+	char capacity[32];
+
+	for (struct host_vm *vm = host_next(host, NULL); vm; vm = host_next(host, vm)) {
+		const struct vm *core = host_vm_core(vm);
+
+		vms++;
+		if (core->link == VM_STOPPED)
+			continue;
+		enabled += core->numbers.granted;
+		possible += core->possible;
+	}
+	host_view(host, &view);
+	snprintf(capacity, sizeof(capacity), "%u", view.capacity);
+	snprintf(text, size, "%u VM%s, %u of %u vCPUs enabled, capacity %s%s%s", vms, vms == 1 ? "" : "s", enabled,
+		 possible, view.capacity == FLEET_UNLIMITED ? "unlimited" : capacity, view.frozen ? ", frozen" : "",
+		 view.drained ? ", drained" : "");
+}
+
+static void on_change(void *userdata)
+{
+	service_status_changed(userdata);
+}
+
+/* Three descriptors are kept for each VM: without room for them a restart costs its VMM a reconnect, and nothing else. */
+static void check_room(struct service *service, const struct config *config)
+{
+	unsigned room = service_keeps_at_most(service);
+
+	if (config->max_vms > SERVICE_SLOTS_MAX)
+		log_warning("limits.vms is %u: a restart interrupts those beyond %u, which have to reconnect",
+			    config->max_vms, SERVICE_SLOTS_MAX);
+	else if (room > 0 && room / HANDOVER_FDS < config->max_vms)
+		log_warning("limits.vms is %u and the service manager keeps the connections of %u: for a restart that "
+			    "interrupts none, set FileDescriptorStoreMax= in the unit to %u",
+			    config->max_vms, room / HANDOVER_FDS, HANDOVER_FDS * config->max_vms + 1);
+}
+
+/* ---- the end ---- */
+
+static void on_progress(void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	if (daemon->left && store_is_idle(daemon->store))
+		loop_quit(daemon->loop);
+}
+
+static void on_left(void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	daemon->left = true;
+	on_progress(daemon);
+}
+
+static void on_patience_end(void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	log_notice("a write or the bus takes longer than the daemon waits for at its end; who waits for it is not "
+		   "answered");
+	loop_quit(daemon->loop);
+}
+
+/* What is under way is written and answered; what comes now waits for the next daemon. */
+static void wind_up(struct daemon *daemon, struct listener *listener, struct bus *bus)
+{
+	struct loop_timer *patience = NULL;
+
+	if (listener)
+		listener_stop(listener);
+	if (loop_timer_new(&patience, daemon->loop, on_patience_end, daemon) < 0)
+		return;
+	loop_timer_set(patience, loop_now(daemon->loop) + PATIENCE);
+	store_on_idle(daemon->store, on_progress, daemon);
+	daemon->left = !bus;
+	if (bus)
+		bus_leave(bus, on_left, daemon);
+	if (!daemon->left || !store_is_idle(daemon->store))
+		loop_run(daemon->loop);
+	store_on_idle(daemon->store, NULL, NULL);
+	loop_timer_free(patience);
+}
+
+static void hand_over(struct daemon *daemon, struct listener *listener, const struct config *config)
+{
+	_cleanup_(handover_writer_freep) struct handover_writer *writer = NULL;
+	char state[HANDOVER_STATE_SIZE];
+	_cleanup_close_ int fd = -1;
+	size_t n = 0;
+	int r;
+
+	if (!service_keeps(daemon->service))
+		return;
+	r = handover_state(state, config->state_directory);
+	if (r >= 0)
+		r = handover_writer_new(&writer, state);
+	if (r >= 0) {
+		n = listener_hand_over(listener, writer);
+		r = handover_writer_finish(writer, &fd);
+	}
+	if (r >= 0) {
+		service_keep(daemon->service, SERVICE_HANDOVER, &fd, 1);
+		r = service_finish(daemon->service);
+	}
+	if (r < 0)
+		log_warning("the sessions cannot be handed over: %s; after a restart the VMMs reconnect", strerror(-r));
+	else
+		log_info("the sessions of %zu VMs are handed over", n);
+}
+
 static int run(const struct config *config)
 {
 	_cleanup_free_ char *error = NULL;
 	struct daemon daemon = {0};
 	/* Ended in reverse. */
 	_cleanup_(loop_freep) struct loop *loop = NULL;
+	_cleanup_(service_freep) struct service *service = NULL;
 	_cleanup_(policy_unrefp) struct policy *policy = NULL;
 	_cleanup_(capacity_freep) struct capacity *capacity = NULL;
 	_cleanup_(store_closep) struct store *store = NULL;
 	_cleanup_(recorder_closep) struct recorder *recorder = NULL;
+	_cleanup_(handover_freep) struct handover *handover = NULL;
 	_cleanup_(host_freep) struct host *host = NULL;
 	_cleanup_(listener_freep) struct listener *listener = NULL;
 	_cleanup_(bus_freep) struct bus *bus = NULL;
@@ -347,12 +480,19 @@ static int run(const struct config *config)
 		status = open_loop(&loop, &daemon);
 	if (status != 0)
 		return status;
+	r = service_new(&service, loop);
+	if (r < 0)
+		return report(r, NULL, EXIT_FAILURE);
+	daemon.loop = loop;
+	daemon.service = service;
 	r = capacity_new(&capacity, loop, "", on_cpus, &daemon);
 	if (r < 0)
 		return report(r, NULL, EXIT_FAILURE);
 	r = store_open(&store, loop, config->state_directory, &error);
 	if (r < 0)
 		return report(r, error, EXIT_STATE);
+	daemon.store = store;
+	handover_take(&handover, service, config->state_directory);
 	status = open_recorder(&recorder, loop, config, &daemon);
 	if (status == 0)
 		status = open_host(&daemon,
@@ -363,13 +503,16 @@ static int run(const struct config *config)
 					   .policy = policy,
 					   .capacity = capacity,
 					   .recorder = recorder,
+					   .handover = handover,
 				   },
 				   &host);
 	if (status != 0)
 		return status;
-	r = listener_new(&listener, loop, host, config, &error);
+	r = listener_new(&listener, loop, host, config, service, &error);
 	if (r < 0)
 		return report(r, error, EXIT_FAILURE);
+	if (handover)
+		log_info("went on with the sessions of %zu VMs", listener_take_over(listener, handover));
 	if (strcmp(config->bus, "none") != 0) {
 		r = bus_new(&bus, loop, host, config->bus, open_vmm, listener, &error);
 		if (r < 0)
@@ -378,11 +521,16 @@ static int run(const struct config *config)
 	open_metrics(&metrics, loop, host, config);
 	log_info("cpupolicyd %s: %zu VMs on record in %s, listening on %s", PACKAGE_VERSION, host_count(host),
 		 config->state_directory, config->socket);
-	sd_notify(0, "READY=1");
+	check_room(service, config);
+	host_on_change(host, on_change, service);
+	service_set_status(service, write_status, host);
+	service_ready(service);
 	r = loop_run(loop);
-	sd_notify(0, "STOPPING=1");
+	service_stopping(service);
 	if (r < 0)
 		return report(r, NULL, EXIT_FAILURE);
+	wind_up(&daemon, listener, bus);
+	hand_over(&daemon, listener, config);
 	return EXIT_SUCCESS;
 }
 

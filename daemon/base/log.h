@@ -25,6 +25,7 @@ void log_fields(int level, const struct log_field *fields, const char *format, .
 
 #define log_error(...)   log_fields(LOG_ERR, NULL, __VA_ARGS__)
 #define log_warning(...) log_fields(LOG_WARNING, NULL, __VA_ARGS__)
+#define log_notice(...)  log_fields(LOG_NOTICE, NULL, __VA_ARGS__)
 #define log_info(...)    log_fields(LOG_INFO, NULL, __VA_ARGS__)
 #define log_debug(...)   log_fields(LOG_DEBUG, NULL, __VA_ARGS__)
 

@@ -108,6 +108,11 @@ int bus_new(struct bus **ret, struct loop *loop, struct host *host, const char *
 	return 0;
 }
 
+void bus_leave(struct bus *bus, loop_fn left, void *userdata)
+{
+	bus_link_leave(bus->link, left, userdata);
+}
+
 struct bus *bus_free(struct bus *bus)
 {
 	if (!bus)

@@ -15,6 +15,9 @@ struct bus;
  * at start *ret_error is a message to print and free. */
 int bus_new(struct bus **ret, struct loop *loop, struct host *host, const char *address, bus_open_fn open,
 	    void *open_data, char **ret_error);
+/* Gives up the name, so that calls wait for a successor. `left` runs once all calls that came before are taken, at once if there
+ * is no connection; calls are still answered after it. */
+void bus_leave(struct bus *bus, loop_fn left, void *userdata);
 struct bus *bus_free(struct bus *bus);
 
 #endif

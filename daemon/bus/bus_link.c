@@ -40,6 +40,9 @@ struct bus_link {
 	uint64_t backoff;
 	bool complained; /* one line per outage */
 	bool named;      /* or, without a name, let in by the bus */
+	loop_fn left_fn; /* the name is given up; NULL: it was told */
+	void *left_data;
+	bool leaving;
 	int refused; /* why the name is not to be had: negative errno; the connection is dropped when sd-bus is not on the stack */
 };
 
@@ -146,6 +149,14 @@ static char *describe(const struct bus_link *link, int error)
 	return n < 0 ? NULL : text;
 }
 
+static void tell_left(struct bus_link *link)
+{
+	loop_fn fn = TAKE(link->left_fn);
+
+	if (fn)
+		fn(link->left_data);
+}
+
 static void lose(struct bus_link *link, int error)
 {
 	_cleanup_free_ char *why = link->complained ? NULL : describe(link, error);
@@ -154,7 +165,10 @@ static void lose(struct bus_link *link, int error)
 		log_warning("%s; VMs go on, trying again", why);
 	link->complained = true;
 	drop(link);
-	link_retry(link);
+	if (link->leaving)
+		tell_left(link);
+	else
+		link_retry(link);
 }
 
 /* What a connection is for is there: its name, or, without one, the bus. */
@@ -281,6 +295,30 @@ static void link_retry(struct bus_link *link)
 {
 	loop_timer_set(link->retry, loop_now(link->loop) + link->backoff);
 	link->backoff = link->backoff * 2 < BACKOFF_LAST ? link->backoff * 2 : BACKOFF_LAST;
+}
+
+static int on_released(sd_bus_message *m, void *userdata, sd_bus_error *ret_error)
+{
+	struct bus_link *link = userdata;
+
+	link->named = false;
+	tell_left(link);
+	return 1;
+}
+
+void bus_link_leave(struct bus_link *link, loop_fn fn, void *userdata)
+{
+	link->leaving = true;
+	link->left_fn = fn;
+	link->left_data = userdata;
+	loop_timer_set(link->retry, UINT64_MAX);
+	if (link->sd)
+		link->request = sd_bus_slot_unref(link->request);
+	if (!link->named || !link->name ||
+	    sd_bus_release_name_async(link->sd, &link->request, link->name, on_released, link) < 0)
+		tell_left(link);
+	else
+		bus_link_touch(link);
 }
 
 /* ---- life ---- */

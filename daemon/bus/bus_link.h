@@ -22,6 +22,8 @@ struct bus_link_ops {
  * that is taken, or a bus that cannot be, is a failure: *ret_error is a message to print and free. */
 int bus_link_new(struct bus_link **ret, struct loop *loop, const char *address, const char *name,
 		 const struct bus_link_ops *ops, void *userdata, char **ret_error);
+/* Gives up the name for good; `fn` runs when the bus has taken that, and all calls before it are here, or there is no bus. */
+void bus_link_leave(struct bus_link *link, loop_fn fn, void *userdata);
 struct bus_link *bus_link_free(struct bus_link *link);
 
 /* NULL: not connected. Whoever sends on it says so by bus_link_touch(). */

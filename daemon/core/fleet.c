@@ -221,9 +221,13 @@ int fleet_add(struct fleet *f, struct fleet_vm *m, const struct fleet_assignment
 	heap_put(f, ++f->n, m);
 	ledger_add(&f->ledger, &m->entry, m->class->priority, m->tenant);
 	m->core->frozen = f->frozen;
-	/* What it has, until its share is computed. */
-	m->core->allowance = m->core->numbers.wanted;
-	fleet_note(f, m, vm_set_class(m->core, m->class, m->class->observe || f->observe, f->now));
+	/* What it has, until its share is computed. A session that goes on knows what it was. */
+	if (m->core->link != VM_CONNECTED)
+		m->core->allowance = m->core->numbers.wanted;
+	/* Nobody has a page of it, or one of the last daemon's, which the caller compares. */
+	fleet_note(f, m,
+		   vm_set_class(m->core, m->class, m->class->observe || f->observe, f->now) &
+			   ~(unsigned)VM_EFFECT_PAGE);
 	fleet_sync(f, m);
 	return 0;
 }

@@ -469,6 +469,7 @@ unsigned plug_end(struct plug *p)
 	drop_revoked(p);
 	set_clock(p);
 	judge(p);
+	drop_revoked(p); /* what is overdue since the job has ended */
 	p->vm->numbers = plug_count(p->vm);
 	set_quota(p);
 	set_reclaim(p);

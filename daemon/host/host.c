@@ -35,6 +35,7 @@ int host_new(struct host **ret, const struct host_setup *setup)
 	host->policy = policy_ref(setup->policy);
 	host->capacity_source = setup->capacity;
 	host->recorder = setup->recorder;
+	host->handover = setup->handover;
 	host->next_job = 1;
 	host->modes = (struct store_host){.frozen_uid = (uint32_t)-1, .drained_uid = (uint32_t)-1};
 	r = open_parts(host);
@@ -97,12 +98,13 @@ int host_load(struct host *host, char **ret_error)
 	 * daemon could not end any more ends now. */
 	for (vm = host_index_after(&host->index, NULL); vm; vm = next) {
 		next = host_index_after(&host->index, vm);
-		if (vm->core->link != VM_STOPPED)
+		if (vm->core->link == VM_DISCONNECTED)
 			host_session_check_process(vm);
-		else if (!vm->core->desired_set)
+		else if (vm->core->link == VM_STOPPED && !vm->core->desired_set)
 			host_vm_remove(vm, "the VM has ended");
 	}
 	host_fleet_event(host, HOST_EVENT(.kind = FLEET_TICK));
+	host_taken_over(host);
 	return 0;
 }
 
@@ -116,6 +118,12 @@ void host_observe(struct host *host, const struct host_observer *observer, void 
 	host->observer = observer;
 	host->observer_data = userdata;
 	host_view(host, &host->told);
+}
+
+void host_on_change(struct host *host, void (*fn)(void *userdata), void *userdata)
+{
+	host->change_fn = fn;
+	host->change_data = userdata;
 }
 
 struct host_vm *host_lookup(const struct host *host, const char *name_or_uuid)

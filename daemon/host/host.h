@@ -19,6 +19,7 @@
 #include "daemon/core/fleet.h"
 #include "daemon/core/uuid.h"
 #include "daemon/core/vm.h"
+#include "daemon/handover/handover.h"
 #include "daemon/host/counters.h"
 #include "daemon/base/loop.h"
 #include "daemon/base/peer.h"
@@ -54,6 +55,7 @@ struct host_setup {
 	struct policy *policy;     /* the host takes a reference of its own */
 	struct capacity *capacity; /* NULL: how many CPUs the host has is not known */
 	struct recorder *recorder; /* NULL: nothing is recorded */
+	struct handover *handover; /* what the last daemon left; NULL: nothing. Needed by host_load() alone. */
 };
 
 int host_new(struct host **ret, const struct host_setup *setup);
@@ -74,6 +76,20 @@ struct host_voucher {
 	uid_t by_uid;
 	pid_t by_pid; /* 0: not known */
 };
+
+/* ---- from one daemon to the next ---- */
+
+/* What a successor needs of this session; what it owns is the caller's to clear. False: its VMM has to reconnect, since it
+ * is not the live one, or something of its VM is not on disk. */
+bool host_hand_over(const struct host_session *session, struct handover_session *ret);
+/* A session that host_load() went on with gets its connection. NULL: there is none of this VM, or it has one. */
+struct host_session *host_adopt(struct host *host, const uint8_t uuid[CPUPOLICY_UUID_SIZE],
+				const struct host_link_ops *ops, void *link);
+/* Its connection cannot be had after all: it is lost. */
+void host_abandon(struct host *host, const uint8_t uuid[CPUPOLICY_UUID_SIZE]);
+/* For a session that was registered, once: the page's file, writable (ownership passes; -1 if it was taken before), and
+ * our end of the doorbell (borrowed), to be kept for a successor. */
+void host_session_descriptors(struct host_session *session, int *ret_memfd, int *ret_bell_fd);
 
 struct host_registration {
 	uint8_t uuid[CPUPOLICY_UUID_SIZE];
@@ -203,6 +219,8 @@ struct host_observer {
 	void (*reloaded)(void *userdata);
 };
 void host_observe(struct host *host, const struct host_observer *observer, void *userdata);
+/* Runs at the end of a turn in which anything of any VM or of the host may have changed. */
+void host_on_change(struct host *host, void (*fn)(void *userdata), void *userdata);
 
 /* ---- providers: agents that act where the VMM protocol cannot, and tell what they know of VMs ---- */
 

@@ -14,6 +14,21 @@ static uint64_t word_without_ask(uint64_t word)
 	return (word & ~(uint64_t)CPUPOLICY_WORD_VERDICT_MASK) | verdict << CPUPOLICY_WORD_VERDICT_SHIFT;
 }
 
+static uint64_t page_word(const struct host_vm *vm, uint32_t vcpu)
+{
+	uint64_t word = vm_word(vm->core, vcpu);
+
+	return vm->live->features & CPUPOLICY_F_ASK ? word : word_without_ask(word);
+}
+
+bool host_effect_is_published(const struct host_vm *vm)
+{
+	for (uint32_t i = 0; i < vm->core->possible; i++)
+		if (!vmpage_says(vm->live->page, i, page_word(vm, i)))
+			return false;
+	return true;
+}
+
 void host_effect_publish(struct host_vm *vm)
 {
 	struct host_session *s = vm->live;
@@ -21,11 +36,8 @@ void host_effect_publish(struct host_vm *vm)
 
 	if (!s || s->awaits != 0)
 		return;
-	for (uint32_t i = 0; i < core->possible; i++) {
-		uint64_t word = vm_word(core, i);
-
-		vmpage_set_word(s->page, i, s->features & CPUPOLICY_F_ASK ? word : word_without_ask(word));
-	}
+	for (uint32_t i = 0; i < core->possible; i++)
+		vmpage_set_word(s->page, i, page_word(vm, i));
 	vmpage_publish(s->page, core->epoch, ++core->generation);
 	vmpage_ring(s->page);
 	if (vm->host->recorder)

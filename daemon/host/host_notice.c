@@ -132,6 +132,8 @@ void host_notice_flush(void *userdata)
 {
 	struct host *host = userdata;
 
+	if (host->change_fn)
+		host->change_fn(host->change_data);
 	tell_host(host);
 
 	while (host->noticed) {

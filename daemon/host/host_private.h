@@ -16,6 +16,7 @@
  *   host_event.c         what a registered session reports, turned into events
  *   host_record.c        the durable record: one write in flight per VM, and what waits for it
  *   host_restore.c       VMs of the records that the last daemon left
+ *   host_takeover.c      sessions from the last daemon, and to the next
  *   host_request.c       clients' requests that wait for a record
  *   host_client.c        what clients ask for: resize, forget
  *   host_provider.c      providers: who is here, what they are to do
@@ -141,6 +142,7 @@ struct host {
 	struct policy *policy;
 	struct capacity *capacity_source; /* may be NULL */
 	struct recorder *recorder;        /* NULL: nothing is recorded */
+	struct handover *handover;        /* until all is loaded */
 	struct fleet fleet;
 	struct loop_timer *fleet_timer;
 	uint64_t fleet_armed;
@@ -153,6 +155,8 @@ struct host {
 	uint64_t next_job;
 	const struct host_observer *observer;
 	void *observer_data;
+	void (*change_fn)(void *userdata); /* may be NULL */
+	void *change_data;
 	struct loop_deferred *notices;
 	struct host_vm *noticed; /* VMs that have something to tell at the end of the turn */
 	struct host_vm *removed; /* VMs that are gone but for a write in flight, or for somebody who holds them */
@@ -313,8 +317,9 @@ static inline uint64_t host_now(const struct host *host)
 int host_vm_new(struct host_vm **ret, struct host *host, const uint8_t uuid[CPUPOLICY_UUID_SIZE], const char *name,
 		uint32_t possible, uid_t uid, const struct host_assigned *assigned);
 struct host_vm *host_vm_free(struct host_vm *vm);
-/* Into the index and the fleet. `record`: from the store, as its core; `alive`: its VMM may live. */
-int host_vm_enter(struct host_vm *vm, const struct store_vm *record, bool alive);
+/* Into the index and the fleet. `record`: from the store, as its core; `handover`: from the last daemon, the same, or NULL;
+ * `alive`: its VMM may live. */
+int host_vm_enter(struct host_vm *vm, const struct store_vm *record, const struct vm_handover *handover, bool alive);
 void host_vm_close_sessions(struct host_vm *vm, const char *why);
 static inline struct host_vm *host_vm_of(const struct fleet_vm *member)
 {
@@ -384,6 +389,8 @@ void host_session_unwatch(struct host_vm *vm);
 void host_effect_apply(struct host_vm *vm, unsigned effects);
 /* The policy as it is now, to the live session's page, if that may speak. */
 void host_effect_publish(struct host_vm *vm);
+/* Whether the live session's page says what it should. */
+bool host_effect_is_published(const struct host_vm *vm);
 /* Observers are told that a job ended, or the request that still waits for the disk keeps it until they may be. */
 void host_effect_job_ended(struct host_vm *vm, const struct job *job);
 
@@ -406,6 +413,14 @@ void host_record_delete(struct host_vm *vm);
 
 /* Makes a VM of a record. */
 int host_restore(struct host *host, struct store_vm *record);
+
+/* ---- host_takeover.c ---- */
+
+/* Goes on with the session that the last daemon handed over, if there is one and it fits; it has no connection yet. Before
+ * the VM is entered, after its core is restored. NULL: there is none. */
+const struct vm_handover *host_take_over(struct host_vm *vm);
+/* All VMs are there: pages say what is so now. */
+void host_taken_over(struct host *host);
 
 /* ---- host_request.c ---- */
 

@@ -196,7 +196,7 @@ static int find_or_make(struct host_vm **ret, struct host *host, struct host_vm 
 	r = host_vm_new(&vm, host, reg->uuid, reg->name, reg->possible, uid, &none);
 	if (r < 0)
 		return r;
-	r = host_vm_enter(vm, NULL, false);
+	r = host_vm_enter(vm, NULL, NULL, false);
 	if (r < 0) {
 		host_vm_free(vm);
 		return r;

@@ -113,7 +113,8 @@ static int restore(struct host_vm *vm, struct store_vm *record)
 {
 	struct host *host = vm->host;
 	uint64_t now = host_now(host);
-	bool alive = !record->stopped && peer_alive(record->pid, record->start_time);
+	const struct vm_handover *handover;
+	bool alive;
 	int r;
 
 	vm->billed = !record->stopped && record->meters.at != HOST_METERS_STAND;
@@ -123,10 +124,12 @@ static int restore(struct host_vm *vm, struct store_vm *record)
 	vm->visible = true;
 	vm->quota.unknown = !record->stopped;
 	restore_core(vm->core, record, now);
+	handover = host_take_over(vm);
+	alive = handover || (!record->stopped && peer_alive(record->pid, record->start_time));
 	restore_time(record, now);
 	r = restore_class(vm, record, alive);
 	if (r >= 0)
-		r = host_vm_enter(vm, record, alive);
+		r = host_vm_enter(vm, record, handover, alive);
 	if (r >= 0)
 		host_cpu_begin(vm);
 	if (r >= 0 && vm->member.billed)
@@ -147,6 +150,7 @@ int host_restore(struct host *host, struct store_vm *record)
 		return r;
 	r = restore(vm, record);
 	if (r < 0) {
+		vm->live = host_session_free(vm->live);
 		host_vm_free(vm);
 		return r;
 	}

@@ -82,7 +82,7 @@ int host_vm_new(struct host_vm **ret, struct host *host, const uint8_t uuid[CPUP
 	return 0;
 }
 
-int host_vm_enter(struct host_vm *vm, const struct store_vm *record, bool alive)
+int host_vm_enter(struct host_vm *vm, const struct store_vm *record, const struct vm_handover *handover, bool alive)
 {
 	struct host *host = vm->host;
 	uint64_t now = host_now(host);
@@ -103,7 +103,7 @@ int host_vm_enter(struct host_vm *vm, const struct store_vm *record, bool alive)
 	if (host->recorder) {
 		struct policy_subject subject = host_policy_subject(vm, vm->peer.uid);
 
-		recorder_add(host->recorder, &vm->member, &subject, record, alive, now);
+		recorder_add(host->recorder, &vm->member, &subject, record, handover, alive, now);
 	}
 	return 0;
 }

@@ -22,6 +22,7 @@
 struct vmpage {
 	struct cpupolicy_page *page;
 	uint32_t size;
+	int memfd;    /* writable; -1: taken */
 	int page_fd;  /* for the VMM; -1: taken */
 	int bell_fd;  /* ours */
 	int guest_fd; /* the VMM's end of the doorbell; -1: taken */
@@ -63,10 +64,19 @@ static int open_read_only(int *ret, int fd)
 	return 0;
 }
 
+static int map_file(struct vmpage *p, int fd)
+{
+	void *map = mmap(NULL, p->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (map == MAP_FAILED)
+		return -errno;
+	p->page = map;
+	return 0;
+}
+
 static int make_page(struct vmpage *p)
 {
 	_cleanup_close_ int fd = -1;
-	void *map;
 	int r;
 
 	r = make_file(&fd, p->size);
@@ -75,10 +85,10 @@ static int make_page(struct vmpage *p)
 	r = open_read_only(&p->page_fd, fd);
 	if (r < 0)
 		return r;
-	map = mmap(NULL, p->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (map == MAP_FAILED)
-		return -errno;
-	p->page = map;
+	r = map_file(p, fd);
+	if (r < 0)
+		return r;
+	p->memfd = take_fd(&fd);
 	return 0;
 }
 
@@ -93,6 +103,21 @@ static int make_doorbell(struct vmpage *p)
 	return 0;
 }
 
+static struct vmpage *new_page(uint32_t vcpus)
+{
+	struct vmpage *p = malloc(sizeof(*p));
+
+	if (p)
+		*p = (struct vmpage){
+			.size = round_up(cpupolicy_page_bytes(vcpus)),
+			.memfd = -1,
+			.page_fd = -1,
+			.bell_fd = -1,
+			.guest_fd = -1,
+		};
+	return p;
+}
+
 int vmpage_new(struct vmpage **ret, uint32_t vcpus, uint32_t ask_timeout_ms)
 {
 	struct vmpage *p;
@@ -100,15 +125,9 @@ int vmpage_new(struct vmpage **ret, uint32_t vcpus, uint32_t ask_timeout_ms)
 
 	if (vcpus < 1 || vcpus > CPUPOLICY_MAX_VCPUS)
 		return -EINVAL;
-	p = malloc(sizeof(*p));
+	p = new_page(vcpus);
 	if (!p)
 		return -ENOMEM;
-	*p = (struct vmpage){
-		.size = round_up(cpupolicy_page_bytes(vcpus)),
-		.page_fd = -1,
-		.bell_fd = -1,
-		.guest_fd = -1,
-	};
 	r = make_page(p);
 	if (r == 0)
 		r = make_doorbell(p);
@@ -117,6 +136,29 @@ int vmpage_new(struct vmpage **ret, uint32_t vcpus, uint32_t ask_timeout_ms)
 		return r;
 	}
 	cpupolicy_page_init(p->page, vcpus, ask_timeout_ms);
+	*ret = p;
+	return 0;
+}
+
+int vmpage_adopt(struct vmpage **ret, uint32_t vcpus, int memfd, int bell_fd)
+{
+	struct vmpage *p = new_page(vcpus);
+	struct stat st;
+	int r;
+
+	if (!p)
+		return -ENOMEM;
+	r = fstat(memfd, &st) < 0 ? -errno : st.st_size == (off_t)p->size ? 0 : -EPROTO;
+	if (r == 0)
+		r = map_file(p, memfd);
+	if (r == 0)
+		r = cpupolicy_page_check(p->page, p->size, vcpus);
+	if (r < 0) {
+		vmpage_free(p);
+		return r;
+	}
+	p->memfd = memfd;
+	p->bell_fd = bell_fd;
 	*ret = p;
 	return 0;
 }
@@ -133,6 +175,7 @@ struct vmpage *vmpage_free(struct vmpage *page)
 		return NULL;
 	if (page->page)
 		munmap(page->page, page->size);
+	close_fd(page->memfd);
 	close_fd(page->page_fd);
 	close_fd(page->bell_fd);
 	close_fd(page->guest_fd);
@@ -149,6 +192,16 @@ int vmpage_take_descriptors(struct vmpage *page, int *ret_page_fd, int *ret_door
 	return 0;
 }
 
+int vmpage_take_memfd(struct vmpage *page)
+{
+	return take_fd(&page->memfd);
+}
+
+int vmpage_bell(const struct vmpage *page)
+{
+	return page->bell_fd;
+}
+
 uint32_t vmpage_size(const struct vmpage *page)
 {
 	return page->size;
@@ -162,6 +215,11 @@ void vmpage_set_word(struct vmpage *page, uint32_t vcpu, uint64_t word)
 void vmpage_publish(struct vmpage *page, uint32_t epoch, uint32_t generation)
 {
 	cpupolicy_page_store_head(page->page, cpupolicy_page_make_head(epoch, generation));
+}
+
+bool vmpage_says(const struct vmpage *page, uint32_t vcpu, uint64_t word)
+{
+	return cpupolicy_page_load_word(page->page, vcpu) == word;
 }
 
 void vmpage_ring(struct vmpage *page)

@@ -221,12 +221,12 @@ void recorder_reload(struct recorder *recorder, const struct fleet *fleet, const
 }
 
 void recorder_add(struct recorder *recorder, const struct fleet_vm *member, const struct policy_subject *subject,
-		  const struct store_vm *record, bool alive, uint64_t now)
+		  const struct store_vm *record, const struct vm_handover *handover, bool alive, uint64_t now)
 {
 	struct recording_text *text = lock(recorder);
 
 	if (text)
-		unlock(recorder, recording_write_add(text, member, subject, record, alive, now));
+		unlock(recorder, recording_write_add(text, member, subject, record, handover, alive, now));
 }
 
 void recorder_reshape(struct recorder *recorder, const struct fleet_vm *member, uint64_t now)

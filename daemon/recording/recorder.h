@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "daemon/core/fleet.h"
+#include "daemon/core/vm_handover.h"
 #include "daemon/base/loop.h"
 #include "daemon/settings/policy.h"
 #include "daemon/store/store_vm.h"
@@ -37,10 +38,11 @@ void recorder_header(struct recorder *recorder, const struct fleet *fleet, const
 
 /*
  * After fleet_add() of a new VM, with `record` NULL, and with the core as vm_new() made it. Or after fleet_add() and
- * fleet_restore() of one of the store: its record, with record->meters as fleet_restore() was given it.
+ * fleet_restore() of one of the store: its record, with record->meters as fleet_restore() was given it, and what the last
+ * daemon handed over, or NULL.
  */
 void recorder_add(struct recorder *recorder, const struct fleet_vm *member, const struct policy_subject *subject,
-		  const struct store_vm *record, bool alive, uint64_t now);
+		  const struct store_vm *record, const struct vm_handover *handover, bool alive, uint64_t now);
 /* A stopped VM has another core: of this name, with so many possible vCPUs. */
 void recorder_reshape(struct recorder *recorder, const struct fleet_vm *member, uint64_t now);
 /* What its class and tenant are decided by has changed; before the FLEET_ASSIGN that follows from it. */

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 #include "daemon/core/fleet.h"
+#include "daemon/core/vm_handover.h"
 #include "daemon/settings/policy.h"
 #include "daemon/store/store_vm.h"
 
@@ -78,7 +79,8 @@ struct recording_text {
 int recording_write_header(struct recording_text *text, const struct fleet *fleet, const struct policy *policy,
 			   uint32_t cpus);
 int recording_write_add(struct recording_text *text, const struct fleet_vm *member,
-			const struct policy_subject *subject, const struct store_vm *record, bool alive, uint64_t now);
+			const struct policy_subject *subject, const struct store_vm *record,
+			const struct vm_handover *handover, bool alive, uint64_t now);
 int recording_write_reshape(struct recording_text *text, const struct fleet_vm *member, uint64_t now);
 int recording_write_subject(struct recording_text *text, const struct fleet_vm *member,
 			    const struct policy_subject *subject, uint64_t now);
@@ -123,6 +125,7 @@ struct recording_line {
 	bool restored; /* there is a record: its uuid, name, possible, and all that concerns the fleet */
 	bool alive;
 	struct store_vm record;
+	struct vm_handover handover; /* vcpus NULL: the session was not gone on with */
 
 	uint32_t generation; /* PUBLISHED */
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 
 #include "daemon/recording/recording_object.h"
+#include "daemon/handover/handover_core.h"
 
 #include <string.h>
 
@@ -294,6 +295,7 @@ static const struct json_row record_rows[] = {
 	{.key = "balance", .read = json_read_i64, RECORD(vm.meters.balance), .required = true},
 	{.key = "metered_at", .read = json_read_u64, RECORD(vm.meters.at), .max = INT64_MAX, .required = true},
 	{.key = "row", .read = json_read_object, RECORD(vm.meters.row), .rows = usage_rows},
+	{.key = "handover", .read = handover_core_read, RECORD(handover)},
 	{.key = "last_row", .read = json_read_u64, RECORD(vm.meters.last_row), .max = INT64_MAX, .required = true},
 	{0},
 };

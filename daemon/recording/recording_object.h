@@ -23,6 +23,7 @@ struct recording_record {
 	bool given;
 	bool alive;
 	struct store_vm vm;
+	struct vm_handover handover;
 	struct recording_hex enabled, wanted;
 };
 
@@ -38,7 +39,7 @@ int recording_read_vcpus(struct json_reader *reader, const struct json_row *row,
 int recording_read_policy(struct json_reader *reader, const struct json_row *row, json_t *value, void *to);
 /* struct recording_state; `of_vm` says which of the two kinds it is. */
 int recording_read_state(struct json_reader *reader, const struct json_row *row, json_t *value, void *to);
-/* struct recording_record */
+/* struct recording_record: the caller frees handover.vcpus, after failure too. */
 int recording_read_record(struct json_reader *reader, const struct json_row *row, json_t *value, void *to);
 /* Of struct recording_answer. */
 extern const struct json_row recording_answer_rows[];

@@ -268,6 +268,8 @@ static int place_record(struct json_reader *reader, struct raw *raw)
 		return 0;
 	*vm = raw->record.vm;
 	line->restored = true;
+	line->handover = raw->record.handover;
+	raw->record.handover.vcpus = NULL;
 	line->alive = raw->record.alive;
 	memcpy(vm->uuid, line->uuid, sizeof(vm->uuid));
 	vm->possible = line->possible;
@@ -400,6 +402,7 @@ void recording_line_clear(struct recording_line *line)
 	free(line->announced_tenant);
 	store_vm_clear(&line->record);
 	free(line->vcpus);
+	free(line->handover.vcpus);
 	free(line->granted);
 	*line = (struct recording_line){0};
 }
@@ -432,6 +435,7 @@ int recording_read(struct recording_line *ret, const char *line, size_t size, co
 	free(raw.version);
 	free(raw.what);
 	free(raw.vcpus.vcpus);
+	free(raw.record.handover.vcpus);
 	if (r < 0) {
 		*ret_error = reader.error;
 		recording_line_clear(&raw.line);

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "daemon/core/uuid.h"
+#include "daemon/handover/handover_core.h"
 #include "daemon/recording/recording_private.h"
 #include "daemon/base/util.h"
 
@@ -197,8 +198,16 @@ static void add_meters(struct recording_text *t, const struct fleet_saved *m)
 		    m->row.number, m->row.begin, m->row.end, m->row.guaranteed_ns, m->row.burst_ns);
 }
 
+static void add_handover(struct recording_text *t, const struct vm_handover *handover)
+{
+	add(t, ",\"handover\":");
+	if (!is_over(t))
+		t->size += handover_core_print(t->data + t->size, t->room - t->size, handover);
+}
+
 /* What the fleet is restored from. The session's token is nobody's business. */
-static void add_record(struct recording_text *t, const struct store_vm *r, bool alive)
+static void add_record(struct recording_text *t, const struct store_vm *r, const struct vm_handover *handover,
+		       bool alive)
 {
 	size_t bits = (r->possible + 7) / 8;
 
@@ -220,11 +229,14 @@ static void add_record(struct recording_text *t, const struct store_vm *r, bool 
 	add_job(t, "job", &r->job);
 	add_job(t, "last_job", &r->last_job);
 	add_meters(t, &r->meters);
+	if (handover)
+		add_handover(t, handover);
 	add_char(t, '}');
 }
 
 int recording_write_add(struct recording_text *text, const struct fleet_vm *member,
-			const struct policy_subject *subject, const struct store_vm *record, bool alive, uint64_t now)
+			const struct policy_subject *subject, const struct store_vm *record,
+			const struct vm_handover *handover, bool alive, uint64_t now)
 {
 	size_t before = text->size;
 
@@ -232,7 +244,7 @@ int recording_write_add(struct recording_text *text, const struct fleet_vm *memb
 	add_subject(text, subject);
 	add(text, ",\"possible\":%" PRIu32, member->core->possible);
 	if (record)
-		add_record(text, record, alive);
+		add_record(text, record, handover, alive);
 	return end(text, before);
 }
 

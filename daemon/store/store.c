@@ -85,6 +85,9 @@ struct store {
 
 	int done_fd; /* an eventfd: `done` has something */
 	struct loop_io *done_io;
+	size_t waiting; /* requests, of the loop's thread */
+	loop_fn idle_fn;
+	void *idle_data;
 };
 
 /* ---- requests ---- */
@@ -301,7 +304,21 @@ static void on_done(int fd, unsigned events, void *userdata)
 			waiter->fn(request->error, why, waiter->userdata);
 		TAILQ_REMOVE(&done, request, entry);
 		request_free(request);
+		store->waiting--;
 	}
+	if (store->waiting == 0 && store->idle_fn)
+		store->idle_fn(store->idle_data);
+}
+
+bool store_is_idle(const struct store *store)
+{
+	return store->waiting == 0;
+}
+
+void store_on_idle(struct store *store, loop_fn fn, void *userdata)
+{
+	store->idle_fn = fn;
+	store->idle_data = userdata;
 }
 
 /* The request for `uuid` that still waits, or a new one that does. Under the mutex. */
@@ -322,6 +339,7 @@ static struct request *queue_request(struct store *store, const uint8_t uuid[CPU
 		return NULL;
 	}
 	TAILQ_INSERT_TAIL(&store->queue, request, entry);
+	store->waiting++;
 	pthread_cond_signal(&store->wake);
 	return request;
 }

@@ -38,6 +38,11 @@ int store_open(struct store **ret, struct loop *loop, const char *directory, cha
  * from a callback. */
 struct store *store_close(struct store *store);
 
+/* Nothing that was put, deleted or set waits any more, and all that waited for it was told. */
+bool store_is_idle(const struct store *store);
+/* Runs whenever that becomes so. NULL: no more. */
+void store_on_idle(struct store *store, loop_fn fn, void *userdata);
+
 /* Every record in order of UUID; for start-up, before anything is queued. fn returns < 0 to stop; the record is cleared
  * by the store unless fn zeroes it. On failure as store_open(). */
 int store_load(struct store *store, int (*fn)(struct store_vm *vm, void *userdata), void *userdata, char **ret_error);

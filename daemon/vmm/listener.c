@@ -21,6 +21,7 @@
 
 #include "daemon/base/log.h"
 #include "daemon/base/peerlog.h"
+#include "daemon/handover/handover_take.h"
 #include "daemon/vmm/session.h"
 #include "daemon/base/util.h"
 
@@ -41,7 +42,9 @@ struct connection {
 
 struct listener {
 	struct loop *loop;
+	struct host *host;
 	const struct config *config;
+	struct service *service; /* may be NULL */
 	struct session_hub *hub;
 	struct loop_io *io;
 	struct loop_timer *handshake;
@@ -359,20 +362,89 @@ static int bind_socket(struct listener *l, char **ret_error)
 
 static int open_socket(struct listener *l, char **ret_error)
 {
-	int n = sd_listen_fds(0), r;
+	int fd = l->service ? service_take_socket(l->service) : -ENOENT, r;
 
-	if (n < 0)
-		return explain(n, ret_error, "take the socket that was passed for", l->config->socket);
-	if (n == 0)
+	if (fd == -ENOENT)
 		return bind_socket(l, ret_error);
-	r = sd_is_socket_unix(SD_LISTEN_FDS_START, SOCK_STREAM, 1, NULL, 0);
-	if (n > 1 || r <= 0)
+	if (fd < 0)
+		return explain(fd, ret_error, "use what was passed instead of", l->config->socket);
+	l->fd = fd;
+	r = sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0);
+	if (r <= 0)
 		return explain(r < 0 ? r : -EINVAL, ret_error, "use what was passed instead of", l->config->socket);
-	l->fd = SD_LISTEN_FDS_START;
 	r = fcntl(l->fd, F_GETFL);
 	if (r < 0 || fcntl(l->fd, F_SETFL, r | O_NONBLOCK) < 0)
 		return explain(-errno, ret_error, "use the socket passed for", l->config->socket);
 	return 0;
+}
+
+/* ---- from one daemon to the next ---- */
+
+static int take_over(struct listener *l, struct handover_session *h)
+{
+	struct connection *c = calloc(1, sizeof(*c));
+	int r;
+
+	if (!c)
+		return -ENOMEM;
+	c->listener = l;
+	r = session_take_over(&c->session, l->hub, h, &session_ops, c);
+	if (r < 0) {
+		free(c);
+		return r;
+	}
+	c->list = &l->registered;
+	TAILQ_INSERT_TAIL(c->list, c, entry);
+	return 0;
+}
+
+size_t listener_take_over(struct listener *listener, struct handover *handover)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < handover_count(handover); i++) {
+		struct handover_session *h = handover_at(handover, i);
+		int r;
+
+		if (!handover_is_there(h))
+			continue; /* it was dropped before */
+		r = take_over(listener, h);
+		if (r == 0) {
+			n++;
+			continue;
+		}
+		handover_drop(listener->service, h, r == -ENOENT ? "it is not as the VM is on record" : strerror(-r));
+		host_abandon(listener->host, h->uuid);
+	}
+	return n;
+}
+
+void listener_stop(struct listener *listener)
+{
+	struct connection *c;
+
+	session_hub_stop(listener->hub);
+	loop_io_set(listener->io, 0);
+	loop_timer_set(listener->pause, UINT64_MAX);
+	TAILQ_FOREACH(c, &listener->strangers, entry)
+		session_stop(c->session);
+	TAILQ_FOREACH(c, &listener->registered, entry)
+		session_stop(c->session);
+}
+
+size_t listener_hand_over(struct listener *listener, struct handover_writer *writer)
+{
+	struct connection *c;
+	size_t n = 0;
+
+	TAILQ_FOREACH(c, &listener->registered, entry) {
+		struct handover_session session;
+
+		if (session_hand_over(c->session, &session) && handover_writer_add(writer, &session) == 0)
+			n++;
+		handover_session_clear(&session);
+	}
+	return n;
 }
 
 /* ---- life ---- */
@@ -381,7 +453,7 @@ static int set_up(struct listener *l, struct host *host, char **ret_error)
 {
 	int r;
 
-	r = session_hub_new(&l->hub, l->loop, host, l->config);
+	r = session_hub_new(&l->hub, l->loop, host, l->config, l->service);
 	if (r == 0)
 		r = loop_timer_new(&l->handshake, l->loop, on_handshake_timeout, l);
 	if (r == 0)
@@ -398,7 +470,7 @@ static int set_up(struct listener *l, struct host *host, char **ret_error)
 }
 
 int listener_new(struct listener **ret, struct loop *loop, struct host *host, const struct config *config,
-		 char **ret_error)
+		 struct service *service, char **ret_error)
 {
 	struct listener *l = calloc(1, sizeof(*l));
 	int r;
@@ -406,7 +478,9 @@ int listener_new(struct listener **ret, struct loop *loop, struct host *host, co
 	if (!l)
 		return explain(-ENOMEM, ret_error, "listen at", config->socket);
 	l->loop = loop;
+	l->host = host;
 	l->config = config;
+	l->service = service;
 	l->fd = -1;
 	TAILQ_INIT(&l->strangers);
 	TAILQ_INIT(&l->registered);

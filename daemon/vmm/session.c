@@ -48,6 +48,7 @@ struct session *session_free(struct session *session)
 {
 	if (!session)
 		return NULL;
+	session_unkeep(session, session->end != HOST_END_DAEMON);
 	host_detach(TAKE(session->host_session), session->end);
 	if (session->hub->current == session)
 		session->hub->current = NULL;
@@ -118,6 +119,7 @@ static void on_registered(void *link, const struct cpupolicy_register_reply *r, 
 		redeem_voucher(s);
 	close(page_fd);
 	close(doorbell_fd);
+	session_keep(s);
 	s->ops->registered(s, s->userdata);
 	if (!s->busy)
 		run(s);
@@ -157,7 +159,7 @@ static bool on_ended(void *link)
 	return recv(s->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
-static const struct host_link_ops link_ops = {
+const struct host_link_ops session_link_ops = {
 	.registered = on_registered,
 	.refused = on_refused,
 	.closed = on_closed,
@@ -205,7 +207,7 @@ static void on_register(struct session *s, const struct cpupolicy_header *h, con
 	memcpy(reg.token, m->token, sizeof(reg.token));
 	s->register_seq = h->seq;
 	s->registering = true;
-	r = host_attach(s->hub->host, &reg, &s->peer, &link_ops, s, &s->host_session);
+	r = host_attach(s->hub->host, &reg, &s->peer, &session_link_ops, s, &s->host_session);
 	if (r < 0)
 		on_refused(s, cpupolicy_msg_error_code(r), "The daemon lacks the resources for another VM now.");
 }
@@ -326,23 +328,26 @@ static void on_resume(void *userdata)
 	run(s);
 }
 
-static void stand_still(struct session *s)
+static void stand_still(struct session *s, uint64_t until)
 {
-	struct session_hub *hub = s->hub;
-
-	if (!s->resume && loop_timer_new(&s->resume, hub->loop, on_resume, s) < 0) {
+	if (!s->resume && loop_timer_new(&s->resume, s->hub->loop, on_resume, s) < 0) {
 		s->dead = true;
 		return;
 	}
 	s->over_rate = true;
-	loop_timer_set(s->resume, rate_next(&s->rate, &hub->config->messages, loop_now(hub->loop)));
+	loop_timer_set(s->resume, until);
+}
+
+void session_resume(struct session *s)
+{
+	stand_still(s, loop_now(s->hub->loop));
 }
 
 /* ---- the stream ---- */
 
 static bool stands_still(const struct session *s)
 {
-	return s->dead || s->registering || s->over_rate;
+	return s->dead || s->registering || s->over_rate || s->hub->stopping;
 }
 
 /* Handles the message at `bytes`; returns its length, 0 if it is not to be handled now. */
@@ -365,7 +370,7 @@ static size_t next_message(struct session *s, const uint8_t *bytes, size_t n)
 	fn = handlers[h.request];
 	in_rate = rate_take(&s->rate, &s->hub->config->messages, loop_now(s->hub->loop));
 	if (!in_rate && h.request != CPUPOLICY_ASK) {
-		stand_still(s);
+		stand_still(s, rate_next(&s->rate, &s->hub->config->messages, loop_now(s->hub->loop)));
 		return 0;
 	}
 	handle(s, &h, bytes + CPUPOLICY_MSG_HEADER_SIZE, in_rate ? fn : on_ask_overload);
@@ -567,9 +572,11 @@ int session_new(struct session **ret, struct session_hub *hub, int fd, struct pe
 	s->fd = fd;
 	s->state = CPUPOLICY_MSG_GREETING;
 	s->end = HOST_END_DAEMON;
+	s->slot = -1;
 	rate_init(&s->rate, &hub->config->messages, loop_now(hub->loop));
 	r = 0;
 	if (voucher) {
+		s->opened = true;
 		s->voucher = malloc(sizeof(*voucher));
 		if (s->voucher)
 			*s->voucher = *voucher;
@@ -599,7 +606,8 @@ bool session_is_registering(const struct session *session)
 	return session->registering;
 }
 
-int session_hub_new(struct session_hub **ret, struct loop *loop, struct host *host, const struct config *config)
+int session_hub_new(struct session_hub **ret, struct loop *loop, struct host *host, const struct config *config,
+		    struct service *service)
 {
 	struct session_hub *hub = calloc(1, sizeof(*hub));
 
@@ -608,6 +616,7 @@ int session_hub_new(struct session_hub **ret, struct loop *loop, struct host *ho
 	hub->loop = loop;
 	hub->host = host;
 	hub->config = config;
+	hub->service = service;
 	*ret = hub;
 	return 0;
 }

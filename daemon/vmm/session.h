@@ -14,11 +14,16 @@
 #include "daemon/host/host.h"
 #include "daemon/base/loop.h"
 #include "daemon/base/peer.h"
+#include "daemon/base/service.h"
+#include "daemon/handover/handover.h"
 
 /* What sessions share: buffers for the one whose turn it is. An idle session has none of its own. */
 struct session_hub;
 
-int session_hub_new(struct session_hub **ret, struct loop *loop, struct host *host, const struct config *config);
+/* `service`: keeps what a successor of this daemon needs to go on with registered sessions; NULL: nobody does. It outlives
+ * the hub. */
+int session_hub_new(struct session_hub **ret, struct loop *loop, struct host *host, const struct config *config,
+		    struct service *service);
 struct session_hub *session_hub_free(struct session_hub *hub);
 
 struct session;
@@ -39,6 +44,17 @@ int session_new(struct session **ret, struct session_hub *hub, int fd, struct pe
 struct session *session_free(struct session *session);
 
 const struct peer *session_peer(const struct session *session);
+
+/* From here on none of the hub's sessions reads or handles anything; replies still go out. Each is told by session_stop(). */
+void session_hub_stop(struct session_hub *hub);
+void session_stop(struct session *session);
+/* What a successor needs; what it owns is the caller's to clear. False: it has to register anew. The session is of no use
+ * any more. */
+bool session_hand_over(struct session *session, struct handover_session *ret);
+/* Goes on where that left off, with the VM that the host took over. Takes the connection and the bytes, on success only. */
+int session_take_over(struct session **ret, struct session_hub *hub, struct handover_session *from,
+		      const struct session_ops *ops, void *userdata);
+
 /* A registration is under way: the daemon's turn, not the peer's. */
 bool session_is_registering(const struct session *session);
 

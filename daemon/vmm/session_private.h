@@ -15,6 +15,10 @@ struct session_hub {
 	struct loop *loop;
 	struct host *host;
 	const struct config *config;
+	struct service *service; /* may be NULL */
+	bool stopping;
+	uint8_t slots[SERVICE_SLOTS_MAX / 8]; /* in use, a bit each */
+	uint32_t next_slot;                   /* all before it are in use */
 	struct peerlog peerlog;
 	struct session *current; /* whose turn it is, and whose replies are in tx */
 	size_t tx_length;
@@ -37,7 +41,10 @@ struct session {
 	uint32_t queue_length;
 	struct rate rate;
 	struct peer peer;
-	struct host_voucher *voucher; /* NULL: the peer came by itself */
+	struct host_voucher *voucher; /* NULL: the peer came by itself, or has registered */
+	bool opened;                  /* it came by one */
+	uint64_t inodes[HANDOVER_FDS]; /* of what is kept */
+	int32_t slot;                  /* where it is; -1: nothing is */
 	int fd;
 	uint32_t register_seq;
 	uint8_t features;
@@ -54,6 +61,17 @@ struct session {
 
 /* A line that says why it is hung up on. */
 void session_log_end(struct session *s, int level, const char *why);
+
+/* The session goes on with what is held, in a turn of its own. */
+void session_resume(struct session *s);
+extern const struct host_link_ops session_link_ops;
+
+/* ---- session_keep.c ---- */
+
+/* It is registered: a successor of this daemon may need its descriptors. */
+void session_keep(struct session *s);
+/* It ends; `forget`: and needs them no more. */
+void session_unkeep(struct session *s, bool forget);
 
 /* ---- session_output.c; whatever cannot be sent leaves the session dead ---- */
 

@@ -631,7 +631,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 				       .loop = f.loop, .store = f.store, .config = f.config, .policy = f.policy}) == 0);
 	host_observe(f.host, &observer, NULL);
 	memset(f.announced, 0, sizeof(f.announced));
-	must(session_hub_new(&f.hub, f.loop, f.host, f.config) == 0);
+	must(session_hub_new(&f.hub, f.loop, f.host, f.config, NULL) == 0);
 	while (f.size > 0)
 		run_command();
 	turn();

@@ -22,11 +22,12 @@ static uint64_t from_environment(const char *name, uint64_t otherwise)
 	return value && *value ? strtoull(value, NULL, 0) : otherwise;
 }
 
-static void run(struct fleet_world *w, uint64_t seed, uint64_t events)
+static void run(struct fleet_world *w, uint64_t seed, uint64_t events, unsigned hand_over)
 {
 	uint64_t settled = 0;
 
 	fleet_world_init(w, seed);
+	w->hand_over = hand_over;
 	while (w->events < events) {
 		fleet_world_step(w);
 		if (w->events / 3000 > settled) {
@@ -48,7 +49,7 @@ START_TEST(invariants)
 	printf("seed %" PRIu64 "\n", seed);
 	fflush(stdout);
 	for (uint64_t i = 0; i < WORLDS; i++) {
-		run(&w, seed + i, events);
+		run(&w, seed + i, events, 100);
 		for (int k = 1; k <= FLEET_EVENT_MAX; k++)
 			kinds[k] += w.kinds[k];
 		for (int k = 1; k <= RULE_MAX; k++) {
@@ -88,12 +89,29 @@ END_TEST
 
 START_TEST(same_seed_same_world)
 {
-	run(&w, 7, 30000);
-	run(&other, 7, 30000);
+	run(&w, 7, 30000, 0);
+	run(&other, 7, 30000, 0);
 	ck_assert_uint_eq(w.random, other.random);
 	ck_assert_uint_eq(w.hash, other.hash);
 	fleet_world_done(&w);
 	fleet_world_done(&other);
+}
+END_TEST
+
+/* The daemon is replaced in the midst of anything, and nobody can tell. */
+START_TEST(handed_over)
+{
+	uint64_t seed = from_environment("CPUPOLICY_TEST_SEED", (uint64_t)time(NULL));
+
+	for (unsigned i = 0; i < 4; i++) {
+		run(&w, seed + i, 40000, 0);
+		run(&other, seed + i, 40000, 3 + 7 * i);
+		ck_assert_uint_eq(w.random, other.random);
+		ck_assert_msg(w.hash == other.hash, "seed %" PRIu64, seed + i);
+		ck_assert_uint_gt(other.handed_over, 300);
+		fleet_world_done(&w);
+		fleet_world_done(&other);
+	}
 }
 END_TEST
 
@@ -107,6 +125,7 @@ int main(void)
 	tcase_set_timeout(t, 300);
 	tcase_add_test(t, invariants);
 	tcase_add_test(t, same_seed_same_world);
+	tcase_add_test(t, handed_over);
 	suite_add_tcase(s, t);
 	r = srunner_create(s);
 	srunner_run_all(r, CK_NORMAL);

@@ -44,12 +44,12 @@ static void teardown(void)
 
 static void start(void)
 {
-	ck_assert_msg(listener_new(&listener, rig.loop, rig.host, rig.config, &error) == 0, "%s", error);
+	ck_assert_msg(listener_new(&listener, rig.loop, rig.host, rig.config, NULL, &error) == 0, "%s", error);
 }
 
 static void check_refused(int r)
 {
-	ck_assert_int_eq(listener_new(&listener, rig.loop, rig.host, rig.config, &error), r);
+	ck_assert_int_eq(listener_new(&listener, rig.loop, rig.host, rig.config, NULL, &error), r);
 	ck_assert_ptr_null(listener);
 	ck_assert_ptr_nonnull(error);
 	free(error);

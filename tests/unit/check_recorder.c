@@ -397,7 +397,7 @@ static void add_of_store(struct member *v)
 	memcpy(record.uuid, v->m.uuid, sizeof(record.uuid));
 	record.name = strdup(v->name);
 	rig_add(&live, v, 9, &record, true, now);
-	wrote(recording_write_add(&recorded, &v->m, &subject, &record, true, now));
+	wrote(recording_write_add(&recorded, &v->m, &subject, &record, NULL, true, now));
 	store_vm_clear(&record);
 }
 
@@ -406,7 +406,7 @@ static void add_new(struct member *v)
 	struct policy_subject subject = subject_of(v);
 
 	rig_add(&live, v, POSSIBLE, NULL, false, now);
-	wrote(recording_write_add(&recorded, &v->m, &subject, NULL, false, now));
+	wrote(recording_write_add(&recorded, &v->m, &subject, NULL, NULL, false, now));
 }
 
 static void step(void)
@@ -877,7 +877,7 @@ START_TEST(file_has_what_was_recorded)
 	ck_assert_int_eq(strncmp(path, directory, strlen(directory)), 0);
 	recorder_header(recorder, &live.f, live.policy, 10);
 	rig_add(&live, &live.vms[1], POSSIBLE, NULL, false, now);
-	recorder_add(recorder, &live.vms[1].m, &subject, NULL, false, now);
+	recorder_add(recorder, &live.vms[1].m, &subject, NULL, NULL, false, now);
 	recorder_subject(recorder, &live.vms[1].m, &subject, now);
 	recorder_published(recorder, &live.vms[1].m, now);
 	recorder_reshape(recorder, &live.vms[1].m, now);

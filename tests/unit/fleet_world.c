@@ -4,8 +4,10 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/core/plug.h"
+#include "daemon/core/vm_handover.h"
 #include "daemon/base/util.h"
 
 #define MS     UINT64_C(1000000)
@@ -47,7 +49,9 @@ static void on_effects(struct fleet_world *w, struct fleet_world_vm *x, unsigned
 {
 	struct vm *vm = x->member.core;
 
-	fleet_world_hash(w, effects);
+	/* When a row is ended depends on who looks; fleet_world_check_count() sees to what is in them. */
+	if (effects & ~(unsigned)FLEET_EFFECT_ROW)
+		fleet_world_hash(w, effects & ~(unsigned)FLEET_EFFECT_ROW);
 	if (effects & VM_EFFECT_PAGE) {
 		vm->generation++;
 		if (fleet_world_chance(w, 8) > 0)
@@ -59,23 +63,39 @@ static void on_effects(struct fleet_world *w, struct fleet_world_vm *x, unsigned
 		write_record(w, x);
 }
 
+/* In the order of the VMs: that of the queue depends on who looked at the meters last. True: there were some. */
+static bool take_effects(struct fleet_world *w)
+{
+	unsigned taken[FLEET_WORLD_VMS] = {0}, effects;
+	struct fleet_vm *m;
+	bool any = false;
+
+	while ((m = fleet_next(&w->f, &effects)))
+		taken[fleet_world_of(m) - w->vms] |= effects;
+	for (unsigned i = 0; i < FLEET_WORLD_VMS; i++) {
+		struct fleet_world_vm *x = &w->vms[i];
+
+		if (taken[i] == 0)
+			continue;
+		any = true;
+		fleet_world_count(w, x);
+		fleet_world_recount(x);
+		on_effects(w, x, taken[i]);
+		if (x->member.bound != RULE_NONE)
+			w->bound[x->member.bound]++;
+	}
+	return any;
+}
+
 /* Takes all effects, and checks. */
 static void after(struct fleet_world *w, struct fleet_world_vm *own)
 {
-	struct fleet_vm *m;
-	unsigned effects;
-
 	if (own && own->member.core) {
 		fleet_world_count(w, own);
 		fleet_world_recount(own);
 	}
-	while ((m = fleet_next(&w->f, &effects))) {
-		fleet_world_count(w, fleet_world_of(m));
-		fleet_world_recount(fleet_world_of(m));
-		on_effects(w, fleet_world_of(m), effects);
-		if (m->bound != RULE_NONE)
-			w->bound[m->bound]++;
-	}
+	while (take_effects(w))
+		;
 	w->events++;
 	fleet_world_check(w);
 }
@@ -536,6 +556,114 @@ static void crash(struct fleet_world *w)
 			APPLY(w, &w->vms[i], .kind = FLEET_LOST, .gone = true);
 }
 
+/* ---- a successor ---- */
+
+/* What the successor of a daemon has of a connected VM whose record is on disk; all others it would have to wait for. */
+static void succeed(struct fleet_world *w, struct fleet_world_vm *x)
+{
+	struct vcpu vcpus[FLEET_WORLD_VCPUS];
+	struct vm_handover handover = {.vcpus = vcpus};
+	uint8_t enabled[FLEET_WORLD_VCPUS / 8], wanted[FLEET_WORLD_VCPUS / 8];
+	struct vm *old = x->member.core, *vm;
+
+	if (!vm_handover_get(old, &handover))
+		return;
+	if (vm_new(&vm, x->possible, old->class) < 0)
+		abort();
+	vm->desired = old->desired;
+	vm->desired_set = old->desired_set;
+	vm->millis = old->millis;
+	vm->means = old->means;
+	vm->realm = old->realm;
+	vm->boot = old->boot;
+	vm->boot_removable = old->boot_removable;
+	vm->notify = old->notify;
+	vm->epoch = old->epoch;
+	vm->last_job = old->last_job;
+	if (old->job.id != 0)
+		job_start(&vm->job, old->job.id, old->job.from, old->job.to, old->class->job_timeout, false, w->now);
+	vm_record_grants(old, enabled, wanted);
+	vm_restore_grants(vm, enabled, wanted);
+	/* Only what comes after it counts. */
+	vm->revision = old->revision;
+	vm->stored = old->stored;
+	vm_free(old);
+	x->member.core = vm;
+	if (!vm_handover_fits(vm, &handover, w->now))
+		fleet_world_wrong(w, x, "what was handed over does not fit", handover.epoch, vm->epoch);
+	vm_handover_set(vm, &handover);
+	w->handed_over++;
+}
+
+static void rebuild(struct fleet_world *w, struct fleet_world_vm *x, const struct fleet_saved *saved)
+{
+	const struct fleet_vm old = x->member;
+	struct fleet_assignment a = {old.class, old.tenant};
+
+	x->member = (struct fleet_vm){.core = old.core, .name = x->name};
+	memcpy(x->member.uuid, old.uuid, sizeof(old.uuid));
+	if (fleet_add(&w->f, &x->member, &a, w->now) < 0)
+		abort();
+	fleet_restore(&w->f, &x->member, saved, true, w->now);
+	x->member.usage.guaranteed_ns = old.usage.guaranteed_ns;
+	x->member.usage.burst_ns = old.usage.burst_ns;
+}
+
+/* After a write that failed nothing is granted for a while, which only the daemon that met it knows; as it is with a VM
+ * that is disconnected. */
+static bool is_held_back(const struct fleet_world *w)
+{
+	for (unsigned i = 0; i < FLEET_WORLD_VMS; i++) {
+		const struct vm *vm = w->vms[i].member.core;
+
+		if (!vm || vm->link == VM_STOPPED)
+			continue;
+		if (plug_count_wanted(vm) < vm_target(vm) && !vm->rate_waits)
+			return true;
+		if (vm->link == VM_DISCONNECTED && (vm->job.id != 0 || vm->allowance != vm->numbers.wanted))
+			return true;
+	}
+	return false;
+}
+
+/* Nothing may come of it: the rest of the run is what it would have been. */
+static void hand_over(struct fleet_world *w)
+{
+	struct fleet_saved saved[FLEET_WORLD_VMS];
+	const struct fleet before = w->f;
+	struct fleet_vm *m;
+	unsigned effects;
+
+	for (unsigned i = 0; i < FLEET_WORLD_VMS; i++) {
+		if (!w->vms[i].member.core)
+			continue;
+		fleet_save(&w->f, &w->vms[i].member, w->now, &saved[i]);
+		succeed(w, &w->vms[i]);
+	}
+	fleet_clear(&w->f);
+	fleet_init(&w->f, &before.ops, &before.clock);
+	w->f.now = before.now;
+	w->f.next_hour = before.next_hour;
+	if (fleet_reload(&w->f,
+			 &(struct fleet_policy){.tenants = before.tenants,
+						.n_tenants = before.n_tenants,
+						.observe = before.observe,
+						.assign = policy_assigns,
+						.userdata = w},
+			 w->now) < 0)
+		abort();
+	fleet_apply(&w->f, &(struct fleet_event){.kind = FLEET_CAPACITY, .now = w->now, .count = before.capacity});
+	fleet_apply(&w->f, &(struct fleet_event){.kind = FLEET_DRAIN, .now = w->now, .on = before.drained});
+	for (unsigned i = 0; i < FLEET_WORLD_VMS; i++)
+		if (w->vms[i].member.core)
+			rebuild(w, &w->vms[i], &saved[i]);
+	fleet_apply(&w->f, &(struct fleet_event){.kind = FLEET_TICK, .now = w->now});
+	while ((m = fleet_next(&w->f, &effects)))
+		if (effects & (VM_EFFECT_PAGE | VM_EFFECT_STORE | VM_EFFECT_JOB_ENDED))
+			fleet_world_wrong(w, fleet_world_of(m), "a successor did something", effects, 0);
+	fleet_world_check(w);
+}
+
 /* ---- the world ---- */
 
 static void pass_time(struct fleet_world *w)
@@ -603,6 +731,10 @@ void fleet_world_step(struct fleet_world *w)
 		crash(w);
 	else
 		vm_step(w, &w->vms[fleet_world_chance(w, FLEET_WORLD_VMS)]);
+	/* What is due already, a successor does at once. */
+	if (w->hand_over > 0 && ++w->steps % w->hand_over == 0 && !w->f.frozen && fleet_deadline(&w->f) > w->now &&
+	    !is_held_back(w))
+		hand_over(w);
 	if (w->events % 64 == 0)
 		for (unsigned i = 0; i < FLEET_WORLD_VMS; i++)
 			if (w->vms[i].member.core)

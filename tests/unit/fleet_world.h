@@ -66,7 +66,9 @@ struct fleet_world {
 	unsigned policy; /* which of the two is in force */
 	bool observe;
 	struct fleet_world_vm vms[FLEET_WORLD_VMS];
-	uint64_t hash; /* of all that came out */
+	uint64_t hash;      /* of all that came out */
+	unsigned hand_over; /* to another fleet, each so many steps; 0: never */
+	uint64_t steps, handed_over;
 	/* So that a test may see that it tested something. */
 	uint64_t kinds[FLEET_EVENT_MAX + 1], refused[RULE_MAX + 1], bound[RULE_MAX + 1], lent, revoked, capped,
 		fractional, calm, crashes, reloads;

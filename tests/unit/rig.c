@@ -128,7 +128,7 @@ void rig_start(struct rig *rig)
 			 0);
 	host_observe(rig->host, &observer, rig);
 	ck_assert_msg(host_load(rig->host, &error) == 0, "%s", error);
-	ck_assert_int_eq(session_hub_new(&rig->hub, rig->loop, rig->host, rig->config), 0);
+	ck_assert_int_eq(session_hub_new(&rig->hub, rig->loop, rig->host, rig->config, NULL), 0);
 }
 
 void rig_stop(struct rig *rig)
