@@ -431,7 +431,8 @@ int handover_parse(struct handover **ret, const char *text, size_t size, const c
 	if (r >= 0)
 		r = read_last(&reader, text, size, &at, h);
 	if (r >= 0) {
-		qsort(h->sessions, h->n, sizeof(*h->sessions), compare);
+		if (h->n > 0)
+			qsort(h->sessions, h->n, sizeof(*h->sessions), compare);
 		r = check_unique(&reader, h);
 	}
 	if (r < 0) {
