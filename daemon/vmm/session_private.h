@@ -41,8 +41,8 @@ struct session {
 	uint32_t queue_length;
 	struct rate rate;
 	struct peer peer;
-	struct host_voucher *voucher; /* NULL: the peer came by itself, or has registered */
-	bool opened;                  /* it came by one */
+	struct host_voucher *voucher;  /* NULL: the peer came by itself, or has registered */
+	bool opened;                   /* it came by one */
 	uint64_t inodes[HANDOVER_FDS]; /* of what is kept */
 	int32_t slot;                  /* where it is; -1: nothing is */
 	int fd;
