@@ -38,10 +38,13 @@ class Machine:
                 "-chardev", f"socket,id=qmp,fd={theirs[0].fileno()}",
                 "-chardev", f"socket,id=channel,fd={theirs[1].fileno()}",
                 "-mon", "chardev=qmp,mode=control", *options]
-        self.process = Process(argv, f"{stem}.log", pass_fds=[s.fileno() for s in theirs])
+        self.process = self._start(argv, f"{stem}.log", [s.fileno() for s in theirs])
         for s in theirs:
             s.close()
         return ours
+
+    def _start(self, argv, log, pass_fds):
+        return Process(argv, log, pass_fds=pass_fds)
 
     @property
     def pid(self):
