@@ -113,5 +113,5 @@ make_build() {
 		touch "$build/.complete"
 	fi
 	touch "$build"
-	prune 'build-*' 8
+	prune 'build-*' 12
 }

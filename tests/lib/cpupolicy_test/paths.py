@@ -21,6 +21,8 @@ def daemon():
 
 
 def cpuctl():
+    # "cpuctl domain" is a program of its own, and not installed here
+    os.environ.setdefault("CPUPOLICY_CPUCTL_DOMAIN", str(build() / "cpuctl-domain"))
     return build() / "cpuctl"
 
 
