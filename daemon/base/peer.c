@@ -83,10 +83,11 @@ static void process_look(struct process *ret, pid_t pid)
 
 	if (pid > 0 && read_stat(pid, &stat) >= 0) {
 		p.start_time = stat.start_time;
-		if (sd_pid_get_machine_name(pid, &p.machine) < 0)
-			p.machine = NULL;
 		if (sd_pid_get_unit(pid, &p.unit) < 0)
 			p.unit = NULL;
+		/* a machine is a unit; each of these calls reads the whole of two files */
+		if (!p.unit || sd_pid_get_machine_name(pid, &p.machine) < 0)
+			p.machine = NULL;
 		if (sd_pid_get_slice(pid, &p.slice) < 0)
 			p.slice = NULL;
 	}

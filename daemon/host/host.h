@@ -82,7 +82,9 @@ struct host_voucher {
 /* What a successor needs of this session; what it owns is the caller's to clear. False: its VMM has to reconnect, since it
  * is not the live one, or something of its VM is not on disk. */
 bool host_hand_over(const struct host_session *session, struct handover_session *ret);
-/* A session that host_load() went on with gets its connection. NULL: there is none of this VM, or it has one. */
+/* Who is at the other end of a session that host_load() went on with. NULL: there is none of this VM, or it has its connection. */
+const struct peer *host_adoptable(const struct host *host, const uint8_t uuid[CPUPOLICY_UUID_SIZE]);
+/* It gets its connection. NULL: as above. */
 struct host_session *host_adopt(struct host *host, const uint8_t uuid[CPUPOLICY_UUID_SIZE],
 				const struct host_link_ops *ops, void *link);
 /* Its connection cannot be had after all: it is lost. */

@@ -108,11 +108,18 @@ void host_taken_over(struct host *host)
 			host_effect_publish(vm);
 }
 
-static struct host_session *find_unlinked(struct host *host, const uint8_t *uuid)
+static struct host_session *find_unlinked(const struct host *host, const uint8_t *uuid)
 {
 	const struct host_vm *vm = host_index_uuid(&host->index, uuid);
 
 	return vm && vm->live && vm->live->ops == &unlinked ? vm->live : NULL;
+}
+
+const struct peer *host_adoptable(const struct host *host, const uint8_t uuid[CPUPOLICY_UUID_SIZE])
+{
+	const struct host_session *s = find_unlinked(host, uuid);
+
+	return s ? &s->peer : NULL;
 }
 
 struct host_session *host_adopt(struct host *host, const uint8_t uuid[CPUPOLICY_UUID_SIZE],

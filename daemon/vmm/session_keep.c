@@ -12,7 +12,6 @@
 #include <sys/stat.h>
 
 #include "daemon/base/util.h"
-#include "daemon/handover/handover_take.h"
 
 /* ---- numbers ---- */
 
@@ -120,11 +119,14 @@ static void take_bytes(uint8_t **to, uint32_t *to_length, struct handover_bytes 
 int session_take_over(struct session **ret, struct session_hub *hub, struct handover_session *from,
 		      const struct session_ops *ops, void *userdata)
 {
+	const struct peer *known = host_adoptable(hub->host, from->uuid);
 	struct peer peer;
 	struct session *s;
 	int r;
 
-	r = handover_peer(&peer, from);
+	if (!known)
+		return -ENOENT;
+	r = peer_copy(&peer, known);
 	if (r < 0)
 		return r;
 	r = session_new(&s, hub, from->fds[HANDOVER_CONNECTION], &peer, NULL, ops, userdata);
