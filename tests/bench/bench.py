@@ -52,6 +52,7 @@ class Scale:
     callers, caller_slices, caller_milliseconds = 64, 7, 700
     starts = 7
     kvm_slices, kvm_starts, kvm_idle_seconds = 5, 20, 10
+    restarts = 5
 
 
 class Quick(Scale):
@@ -67,6 +68,7 @@ class Quick(Scale):
     callers, caller_slices, caller_milliseconds = 8, 1, 50
     starts = 2
     kvm_slices, kvm_starts, kvm_idle_seconds = 1, 5, 1
+    restarts = 1
 
 
 def note(text):
@@ -457,11 +459,19 @@ def part_kvm(bench):
         yield Row("kvm", figure, unit, product, yardstick, against)
 
 
+def part_restart(bench):
+    """Restarts of the installed daemon, under a real systemd"""
+    import bench_restart  # pylint: disable=import-outside-toplevel
+    for figure, unit, product, yardstick, against, aim in bench_restart.measure(bench.scale.vms, bench.scale.restarts):
+        yield Row("restart", figure, unit, product, yardstick, against, aim)
+
+
 PARTS = {"ask": part_ask, "page": part_page, "throughput": part_throughput, "resize": part_resize,
          "memory": part_memory, "idle": part_idle, "fleet": part_fleet, "callers": part_callers,
-         "start": part_start, "guest": part_guest, "kvm": part_kvm}
-# Those that need QEMU and guests.
-BUILT = ("guest", "kvm")
+         "start": part_start, "restart": part_restart, "guest": part_guest,
+         "kvm": part_kvm}
+# Those that need QEMU and guests, or packages and a machine for them.
+BUILT = ("guest", "kvm", "restart")
 
 
 # ---- the whole ----
@@ -494,7 +504,7 @@ def parse_arguments():
     parser.add_argument("parts", nargs="*", metavar="PART")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.add_argument("--quick", action="store_true",
-                        help="only try that everything can be measured; without guest and kvm unless named")
+                        help="only try that everything can be measured; without restart, guest and kvm unless named")
     parser.add_argument("--idle-seconds", type=float,
                         help="how long idle watches (default: BENCH_IDLE_SECONDS, 20)")
     options = parser.parse_args()
