@@ -6,6 +6,7 @@
 #   build.sh            the extended QEMU, for this machine: emulation (TCG)
 #   build.sh --kvm      the same for an arm64 host with KVM: cross-built, static, KVM alone
 #   build.sh --stock    the same source without our files; also --kvm --stock
+#   build.sh --series X of QEMU X instead of the first in the list below; with any of the above
 #
 # The last line on stdout is the path of qemu-system-aarch64 (qemu-img is beside the one for this machine); everything else
 # goes to stderr.
@@ -21,8 +22,9 @@
 
 set -euo pipefail
 
-readonly SERIES=10.0
-readonly SUITE=trixie
+# Which there are patches for, and the Debian suite that has the source. The first one is what is built unless told otherwise.
+readonly SERIES=(10.0 10.2)
+declare -rA SUITES=([10.0]=trixie [10.2]=sid)
 readonly MESON_MIN=1.5
 # Of each variant; the newest ones. Older builds may still be running somewhere.
 readonly KEEP=5
@@ -96,19 +98,38 @@ codename()
 	printf '%s\n' "${VERSION_CODENAME-}"
 }
 
-# apt-get with lists of its own, so that nothing of the system is touched. suite_apt TYPES SUITE[/ARCHITECTURE] ARGUMENTS...
+# Lists of its own, so that nothing of the system is touched: sets apt_options. with_suite TYPES SUITE[/ARCHITECTURE]
+with_suite()
+{
+	local suite=${2%/*} state=$cache/apt/$1-${2/\//-}
+
+	mkdir -p "$state/parts" "$state/lists/partial" "$state/archives/partial"
+	debian_source "$1" "$suite" >"$state/parts/debian.sources"
+	apt_options=(
+		-o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$state/parts"
+		-o Dir::State::Lists="$state/lists" -o Dir::Cache="$state" -o Dir::Cache::Archives="$state/archives"
+		-o APT::Sandbox::User=root
+	)
+	[ "$suite" = "$2" ] || apt_options+=(-o APT::Architecture="${2#*/}" -o APT::Architectures::="${2#*/}")
+}
+
+# suite_apt TYPES SUITE[/ARCHITECTURE] ARGUMENTS...
 suite_apt()
 {
-	local types=$1 suite=${2%/*} state=$cache/apt/$1-${2/\//-} architecture=()
+	local apt_options
 
-	[ "$suite" = "$2" ] || architecture=(-o APT::Architecture="${2#*/}" -o APT::Architectures::="${2#*/}")
+	with_suite "$1" "$2"
 	shift 2
-	mkdir -p "$state/parts" "$state/lists/partial" "$state/archives/partial"
-	debian_source "$types" "$suite" >"$state/parts/debian.sources"
-	apt-get -qq \
-		-o Dir::Etc::SourceList=/dev/null -o Dir::Etc::SourceParts="$state/parts" \
-		-o Dir::State::Lists="$state/lists" -o Dir::Cache="$state" -o Dir::Cache::Archives="$state/archives" \
-		-o APT::Sandbox::User=root "${architecture[@]}" "$@" >&2
+	apt-get -qq "${apt_options[@]}" "$@" >&2
+}
+
+suite_apt_cache()
+{
+	local apt_options
+
+	with_suite "$1" "$2"
+	shift 2
+	apt-cache "${apt_options[@]}" "$@"
 }
 
 install_packages()
@@ -183,41 +204,45 @@ find_sysroot()
 # The version that the cache holds, or nothing.
 cached_version()
 {
-	[ ! -e "$cache/source-$SERIES" ] || cat "$cache/source-$SERIES"
+	[ ! -e "$cache/source-$series" ] || cat "$cache/source-$series"
+}
+
+# The newest version of the series that the suite has: an older one may be kept beside the newest of all.
+newest_version()
+{
+	suite_apt deb-src "$suite" update
+	suite_apt_cache deb-src "$suite" showsrc --only-source qemu | sed -n 's/^Version: //p' |
+		grep -E "^([0-9]+:)?${series//./[.]}[.]" | sort -V | tail -n 1
 }
 
 fetch_source()
 {
-	local new=$cache/source.new dsc version
+	local new=$cache/source.new-$series version
 
-	say "fetching the source of QEMU $SERIES"
+	say "fetching the source of QEMU $series"
 	rm -rf "$new"
 	mkdir -p "$new"
-	suite_apt deb-src "$SUITE" update
-	(cd "$new" && suite_apt deb-src "$SUITE" source --download-only qemu)
-	dsc=$(echo "$new"/qemu_*.dsc)
-	version=$(sed -n 's/^Version: \([0-9]*:\)\?//p' "$dsc" | head -n 1)
-	case $version in
-	"$SERIES".*) ;;
-	*) die "the archive has QEMU $version now; the patch is for $SERIES" ;;
-	esac
+	version=$(newest_version) || die "Debian's suite $suite has no source of QEMU $series any more"
+	(cd "$new" && suite_apt deb-src "$suite" source --download-only "qemu=$version")
+	version=${version#*:}
 
 	say "unpacking QEMU $version"
 	# With Debian's patches: the firmware images are stripped, and without the patches configure misses them.
-	dpkg-source --no-check -x "$dsc" "$new/tree" >"$new/log" 2>&1 || die "cannot unpack: $(tail -n 3 "$new/log")"
+	dpkg-source --no-check -x "$new"/qemu_*.dsc "$new/tree" >"$new/log" 2>&1 ||
+		die "cannot unpack: $(tail -n 3 "$new/log")"
 	rm -rf "${cache:?}/${version%%+*}"
 	mkdir -p "$cache/${version%%+*}"
 	mv "$new/tree" "$cache/${version%%+*}/tree"
 	rm -rf "$new"
-	printf '%s\n' "$version" >"$cache/source-$SERIES.new"
-	mv "$cache/source-$SERIES.new" "$cache/source-$SERIES"
+	printf '%s\n' "$version" >"$cache/source-$series.new"
+	mv "$cache/source-$series.new" "$cache/source-$series"
 }
 
 # ---- our files over the source ----
 
 patched_files()
 {
-	sed -n 's/^+++ b\///p' "$glue/patches/$SERIES"/*.patch | sort -u
+	sed -n 's/^+++ b\///p' "$glue/patches/$series"/*.patch | sort -u
 }
 
 # Everything of ours that goes into the tree, as it lies there. stage_overlay WORK STAGE
@@ -235,7 +260,7 @@ stage_overlay()
 		mkdir -p "$stage/$(dirname "$file")"
 		cp "$work/pristine/$file" "$stage/$file"
 	done < <(patched_files)
-	for p in "$glue/patches/$SERIES"/*.patch; do
+	for p in "$glue/patches/$series"/*.patch; do
 		patch -s -p1 -d "$stage" --no-backup-if-mismatch <"$p" >&2 || die "$p does not apply"
 	done
 
@@ -356,7 +381,7 @@ key()
 		cat "$glue/devices.mak"
 		case $1 in
 		*stock) ;;
-		*) (cd "$glue" && sha256sum hw/*.[ch] hw/meson.build qapi/*.json "patches/$SERIES"/*.patch ../proto/*.[ch]) ;;
+		*) (cd "$glue" && sha256sum hw/*.[ch] hw/meson.build qapi/*.json "patches/$series"/*.patch ../proto/*.[ch]) ;;
 		esac
 	} | sha256sum | cut -c 1-16
 }
@@ -365,20 +390,27 @@ main()
 {
 	local kvm='' variant=ext version out packages=()
 	# What differs between this machine's QEMU and the one for KVM hosts; read by the functions above.
-	local options build_dir programs tools
+	local options build_dir programs tools series=${SERIES[0]} suite
 
 	while [ $# -gt 0 ]; do
 		case $1 in
 		--kvm) kvm=kvm- ;;
 		--stock) variant=stock ;;
+		--series)
+			series=${2-}
+			[ -n "${SUITES[$series]-}" ] || die "there is no patch for QEMU '$series', but for: ${SERIES[*]}"
+			shift
+			;;
 		*)
-			echo "usage: build.sh [--kvm] [--stock]" >&2
+			echo "usage: build.sh [--kvm] [--stock] [--series X]" >&2
 			exit 2
 			;;
 		esac
 		shift
 	done
+	suite=${SUITES[$series]}
 	variant=$kvm$variant
+	[ "$series" = "${SERIES[0]}" ] || variant=$series-$variant
 	if [ -n "$kvm" ]; then
 		# Not everything that configure looks for is asked of pkg-config. -B is where meson finds static libraries by.
 		options=("${COMMON_OPTIONS[@]}" "${KVM_OPTIONS[@]}" --extra-cflags="-I$sysroot/usr/include"
@@ -390,7 +422,7 @@ main()
 	fi
 
 	mkdir -p "$cache"
-	exec 9>"$cache/lock"
+	exec 9>"$cache/lock-$series"
 	version=$(cached_version)
 	out=$cache/$variant-$(key "$variant" "$version")
 	if [ -z "$version" ] || ! [ -x "$out/qemu-system-aarch64" ]; then

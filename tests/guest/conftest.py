@@ -8,4 +8,4 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "lib"))
 
 # pylint: disable=wrong-import-position,unused-import
 from cpupolicy_test.fixtures import (directory, host, lab, make_host,  # noqa: E402,F401
-                                     pytest_runtest_makereport)
+                                     pytest_configure, pytest_runtest_makereport)

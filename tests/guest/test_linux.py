@@ -67,6 +67,7 @@ def add_cpu4(machine):
     machine.guest.online(4)
 
 
+@pytest.mark.every_series
 def test_published_tables(machine, guest):
     job = machine.host.resize("linux", 5)
     guest.wait_tables(enabled="0-4")
@@ -110,6 +111,7 @@ def test_all_and_one(machine, guest):
     guest.wait_registered(3)
 
 
+@pytest.mark.every_series
 def test_guest_reboot_keeps_the_policy(machine, guest):
     add_cpu4(machine)
     guest.reboot()
@@ -265,6 +267,7 @@ def test_many_cycles(machine, guest):
     assert "WARNING" not in log and "Call trace" not in log
 
 
+@pytest.mark.every_series
 def test_live_migration(machine, request):
     """The last test: the guest goes on in another QEMU, under the same policy."""
     request.node.labs = [machine.lab]

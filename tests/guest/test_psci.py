@@ -25,6 +25,7 @@ def vcpu(machine, index):
     return policy(machine)["vcpus"][index]
 
 
+@pytest.mark.every_series
 def test_granted_comes_up_and_denied_does_not(lab, host):
     machine = lab.psci(host, smp="cpus=2,maxcpus=4")
     guest = machine.guest
@@ -42,6 +43,7 @@ def test_granted_comes_up_and_denied_does_not(lab, host):
     assert vcpu(machine, 2)["denied"] == 1 and vcpu(machine, 2)["verdict"] == DENIED
 
 
+@pytest.mark.every_series
 def test_order_of_checks(lab, host):
     """Bad parameters first, then already on, then policy."""
     guest = lab.psci(host, smp="cpus=2,maxcpus=4").guest
@@ -134,6 +136,7 @@ def test_flood_of_on_and_off(lab, host):
 
 # ---- asking ----
 
+@pytest.mark.every_series
 def test_ask(lab, make_host):
     host = make_host(policy=ASK)
     guest = lab.psci(host, smp="cpus=3,maxcpus=4").guest
@@ -172,6 +175,7 @@ def quick(seconds):
     assert seconds < 5, f"a slow daemon delayed QEMU by {seconds:.1f} s"
 
 
+@pytest.mark.every_series
 def test_slow_daemon_delays_nothing_else(lab, make_host):
     host = make_host(policy=ASK)
     machine, call = parked(lab, host)
@@ -186,6 +190,7 @@ def test_slow_daemon_delays_nothing_else(lab, make_host):
     machine.guest.wait_entered(1)
 
 
+@pytest.mark.every_series
 def test_reset_abandons_the_wait(lab, make_host):
     host = make_host(policy=ASK)
     machine, _ = parked(lab, host)
@@ -389,6 +394,7 @@ def test_events_and_query(lab, host):
     wait_for(lambda: host.get("psci", "Confirmed") == host.get("psci", "Generation"), "confirmed")
 
 
+@pytest.mark.every_series
 def test_without_the_object_there_is_no_policy(lab):
     machine = lab.psci(smp="2")
     assert machine.guest.cpu_on(1) == SUCCESS

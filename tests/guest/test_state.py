@@ -4,6 +4,8 @@
 import random
 import time
 
+import pytest
+
 from cpupolicy_test.daemon import default_class
 from cpupolicy_test.guest import CPU_ON, DENIED, SUCCESS
 from cpupolicy_test.wait import never, wait_for
@@ -101,6 +103,7 @@ def test_snapshot_with_less_than_granted_now(lab, host):
     assert guest.cpu_on(2) == SUCCESS
 
 
+@pytest.mark.every_series
 def test_snapshot_while_a_call_waits(lab, make_host):
     host = make_host(policy=default_class(verdicts="ask", ask_timeout_ms=60000))
     machine = lab.psci(host, extra=lab.disk())
@@ -134,6 +137,7 @@ def migrate(host, source, target_of, directory):
     return target
 
 
+@pytest.mark.every_series
 def test_migration_on_one_host(lab, host, directory):
     source = lab.psci(host, firmware=True, smp="cpus=2,maxcpus=4")
     grow(host, source, 3)

@@ -15,7 +15,8 @@ sys.path[:0] = [str(TESTS / "lib"), str(TESTS / "guest")]
 pytest.register_assert_rewrite("test_linux", "test_psci", "test_state")
 
 # pylint: disable=wrong-import-position,unused-import,redefined-outer-name
-from cpupolicy_test.fixtures import host, make_host, pytest_runtest_makereport  # noqa: E402,F401
+from cpupolicy_test.fixtures import (host, make_host, pytest_configure,  # noqa: E402,F401
+                                     pytest_runtest_makereport)
 from cpupolicy_test.kvm import KvmHost, KvmLab  # noqa: E402
 from cpupolicy_test.lab import temporary_directory  # noqa: E402
 

@@ -39,3 +39,8 @@ def pytest_runtest_makereport(item, call):  # pylint: disable=unused-argument
     if report.failed:
         for made in getattr(item, "labs", []):
             report.sections.extend(made.report())
+
+
+def pytest_configure(config):
+    config.addinivalue_line(
+        "markers", "every_series: runs with each series of QEMU that there is a patch for")
