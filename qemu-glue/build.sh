@@ -26,6 +26,8 @@ set -euo pipefail
 readonly SERIES=(10.0 10.2)
 declare -rA SUITES=([10.0]=trixie [10.2]=sid)
 readonly MESON_MIN=1.5
+# Exit status: the archive does not give the source.
+readonly NO_SOURCE=77
 # Of each variant; the newest ones. Older builds may still be running somewhere.
 readonly KEEP=5
 
@@ -222,8 +224,10 @@ fetch_source()
 	say "fetching the source of QEMU $series"
 	rm -rf "$new"
 	mkdir -p "$new"
-	version=$(newest_version) || die "Debian's suite $suite has no source of QEMU $series any more"
-	(cd "$new" && suite_apt deb-src "$suite" source --download-only "qemu=$version")
+	if ! version=$(newest_version) || ! (cd "$new" && suite_apt deb-src "$suite" source --download-only "qemu=$version"); then
+		say "Debian's suite $suite does not give the source of QEMU $series"
+		exit "$NO_SOURCE"
+	fi
 	version=${version#*:}
 
 	say "unpacking QEMU $version"
