@@ -59,10 +59,11 @@ def make_machine():
 
 @pytest.fixture
 def host(machine):  # pylint: disable=redefined-outer-name
-    """The installed daemon, running; VMMs of the test end with it."""
+    """The installed daemon, running, without a VM; VMMs of the test end with it."""
     machine.systemctl("reset-failed", machines.UNIT)
     machine.systemctl("start", machines.UNIT)
     made = machines.InstalledHost(machine)
+    made.forget_all()
     try:
         yield made
     finally:

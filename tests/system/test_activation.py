@@ -18,6 +18,7 @@ SOCKET_UNIT = "cpupolicyd.socket"
 @pytest.fixture
 def stopped(machine):
     """The socket listens, the daemon does not run."""
+    machine.systemctl("reset-failed", UNIT)
     machine.systemctl("start", SOCKET_UNIT)
     machine.systemctl("stop", UNIT)
     assert machine.unit(UNIT, "ActiveState") == "inactive"

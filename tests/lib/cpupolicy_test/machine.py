@@ -5,10 +5,12 @@ Its file system is a copy that ends with it. Commands enter its namespaces, so p
 What the tests need lies below /opt/cpupolicy: "tree" (this checkout), "debs", and what was given as `binds`.
 """
 
+import contextlib
 import itertools
 import json
 import os
 import pathlib
+import signal
 import subprocess
 
 from . import paths
@@ -42,6 +44,19 @@ def _descendants(pid):
     except OSError:
         return []
     return children + [pid for child in children for pid in _descendants(child)]
+
+
+class InnerProcess(Process):
+    """nsenter and what it started. That would outlive it where it became another user."""
+
+    def kill(self):
+        for pid in _descendants(self.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return super().kill()
+
+    def stop(self, deadline=15.0):
+        return self.kill()
 
 
 class Machine:
@@ -113,8 +128,8 @@ class Machine:
                 "PYTHONDONTWRITEBYTECODE": "1", "DEBIAN_FRONTEND": "noninteractive"}
 
     def start(self, *argv, user=None, name="command"):
-        """Starts a command that goes on; it is killed with the Process that this returns."""
-        return Process(self.command(*argv, user=user), self.directory / f"{self.name}-{name}.log", env=self.env())
+        """Starts a command that goes on; it is killed with what this returns."""
+        return InnerProcess(self.command(*argv, user=user), self.directory / f"{self.name}-{name}.log", env=self.env())
 
     def path(self, path):
         """Where a file of the machine is, out here; for directories that no absolute link leads to."""
@@ -243,6 +258,20 @@ class InstalledHost(Host):
     def cpuctl(self, *args, check=True, user=None, **more):  # pylint: disable=arguments-differ
         result = self.machine.run("cpuctl", *args, user=user, check=check, **more)
         return result.stdout if check else result
+
+    def forget_all(self):
+        """Drops VMs whose VMMs have ended, or are about to: others may use their names."""
+        left = []
+
+        def none_left():
+            left[:] = json.loads(self.cpuctl("list", "--json"))
+            for vm in left:
+                self.cpuctl("forget", vm["uuid"], check=False)
+            return not left
+        try:
+            wait_for(none_left, "no VM is on record", 20)
+        except AssertionError as e:
+            raise AssertionError(f"{e}; there are {left}") from None
 
     def close(self):
         while self._vmms:
