@@ -37,6 +37,11 @@ int cpu_policy_kvm_hypercall(CPUState *cpu, struct kvm_run *run)
 	return 0;
 }
 
+bool cpu_policy_kvm_sleeps(CPUState *cpu)
+{
+	return false;
+}
+
 CpuPolicyInfo *qmp_query_cpu_policy(Error **errp)
 {
 	error_setg(errp, "no board of this QEMU has a CPU policy");

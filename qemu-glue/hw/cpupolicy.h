@@ -60,6 +60,8 @@ void cpu_policy_kvm_reset(CPUState *cpu);
 void cpu_policy_kvm_loaded(CPUState *cpu);
 /* KVM_EXIT_HYPERCALL. Returns as kvm_arch_handle_exit() does. Without the big lock. */
 int cpu_policy_kvm_hypercall(CPUState *cpu, struct kvm_run *run);
+/* It is off, or waits: it must not enter KVM_RUN, although there was work for its thread. */
+bool cpu_policy_kvm_sleeps(CPUState *cpu);
 
 /* ---- TCG ---- */
 

@@ -379,6 +379,15 @@ int cpu_policy_kvm_hypercall(CPUState *cpu, struct kvm_run *run)
 	return r;
 }
 
+/* After work for its thread it would be run. A stopped one sleeps in KVM_RUN until a signal comes, and whoever powers it on
+ * waits for its registers with the big lock held. One that a monitor looked at writes them back first, without it. */
+bool cpu_policy_kvm_sleeps(CPUState *cpu)
+{
+	const CpuPolicy *pol = cpu_policy_active();
+
+	return pol && pol->psci && cpu->halted && !cpu_has_work(cpu);
+}
+
 static void unpark(CPUState *cpu)
 {
 	CpuPolicy *pol = cpu_policy_active();

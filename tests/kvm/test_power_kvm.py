@@ -66,6 +66,20 @@ def test_answer_for_a_caller_that_was_ejected(lab, make_host):
     assert guest.secondary(2)["calls"] == 0 and guest.affinity_info(3) == 1
 
 
+def test_vcpu_that_was_ejected_while_it_ran_comes_up_again(lab, host):
+    """It sleeps in QEMU and not in the kernel, where nobody could write its registers."""
+    machine = lab.psci(host, firmware=True, smp="cpus=3,maxcpus=4")
+    guest, firmware = machine.guest, Firmware(machine.guest)
+    assert guest.cpu_on(2) == SUCCESS
+    guest.wait_entered(2)
+    firmware.eject(2)
+    host.wait_prop("psci", "OnlineSet", "0")
+    host.resize("psci", 2)
+    host.resize("psci", 3)
+    wait_for(lambda: guest.cpu_on(2) == SUCCESS, "it is given to it again")
+    guest.wait_entered(2, 2)
+
+
 @pytest.fixture(name="old")
 def old_lab():
     """A host whose kernel has no filter for PSCI calls."""
