@@ -74,6 +74,19 @@ def test_random_resizes_while_the_guest_plugs(machine, guest):
     assert guest.run("dmesg | grep -E 'WARNING|Call trace'", check=False)[0] == 1
 
 
+def test_boot_vcpu_goes_off_and_on(machine, request):
+    """The one that ran first; another one starts it."""
+    request.node.labs = [machine.lab]
+    host, guest = machine.host, machine.guest
+    for _ in range(2):
+        guest.offline(0)
+        assert guest.tables()["online"] == "1"
+        host.wait_prop("linux", "OnlineSet", "1")
+        guest.online(0)
+        assert guest.tables()["online"] == "0-1"
+        host.wait_prop("linux", "OnlineSet", "0-1")
+
+
 def test_guest_that_keeps_a_vcpu_is_denied_it(machine, request):
     """Its kernel keeps vCPU 4, off, although it is asked back: CPU_ON is denied, and the kernel says so."""
     request.node.labs = [machine.lab]
