@@ -189,6 +189,7 @@ NUMBER(get_running, s->core->link == VM_CONNECTED && s->core->run_state == CPUPO
 NUMBER(get_disconnected, s->core->link == VM_DISCONNECTED)
 NUMBER(get_unconfirmed, s->core->link == VM_CONNECTED && s->core->confirmed != s->core->generation)
 NUMBER(get_observed, s->core->observe)
+NUMBER(get_unenforced, strcmp(host_vm_enforcement(s->vm), "none") == 0)
 NUMBER(get_resizing, s->core->job.id != 0)
 
 static void write_info(struct buffer *b, const struct family *f, const struct sample *s)
@@ -312,6 +313,7 @@ static const struct family families[] = {
 	{"_page_unconfirmed", "gauge", NULL, "1 while the VMM has not applied the latest policy page.",
 	 get_unconfirmed},
 	{"_observed", "gauge", NULL, "1 for a VM of which nothing is denied.", get_observed},
+	{"_unenforced", "gauge", NULL, "1 for a VM whose guest nothing holds to the policy.", get_unenforced},
 	{"_resizing", "gauge", NULL, "1 while a resize is under way.", get_resizing},
 	{"_credit_vcpu_seconds", "gauge", "seconds", "Burst credit, of metered classes; below 0 is owed.",
 	 .write = write_credit},

@@ -483,6 +483,7 @@ def test_withdrawn_while_held(host, provider):
 
 
 def test_enforcement(host, provider):
+    path = host.directory / "metrics.sock"
     means = {"psci": 0, "hotplug": 1, "none": 2}
     for i, (word, number) in enumerate(means.items()):
         vmm = host.vmm(word, uuid=uuidlib.UUID(int=i + 7), possible=2, boot=1, flags=2 | 4 | number << 4)
@@ -490,9 +491,12 @@ def test_enforcement(host, provider):
         assert vmm
     host.vmm("secret", possible=2, boot=1, flags=2 | 8)
     assert (host.get("secret", "Enforcement"), host.get("secret", "Realm")) == ("psci", True)
+    unenforced = {word: metrics.scrape(path).get("cpupolicy_vm_unenforced", vm=word) for word in means}
+    assert unenforced == {"psci": 0, "hotplug": 0, "none": 1}
     provider.announce(uuidlib.UUID(int=9), "none", quota=True)
     set_millis(host, 500, "none")
     provider.until(lambda: host.get("none", "Enforcement") == "quota", "a quota holds it")
+    assert metrics.scrape(path).get("cpupolicy_vm_unenforced", vm="none") == 0
     host.daemon.restart_killed()
     assert [host.get(word, "Enforcement") for word in means] == list(means)
     assert host.get("secret", "Realm") and not host.get("none", "Realm")
