@@ -684,4 +684,4 @@ def test_managed_objects_have_it_all(host):
     assert listed["tenant"] == "acme" and listed["assigned_class"] is None
     assert (listed["guaranteed"], listed["limit"], listed["priority"]) == (4, 8, 50)
     line = host.cpuctl("list").splitlines()[1].split()
-    assert line == ["acme-db1", "running", "acme", "gold", "8", "4", "4", "4", "1", "0", "0"]
+    assert line == ["acme-db1", "running", "acme", "gold", "psci", "8", "4", "4", "4", "1", "0", "0"]
