@@ -15,6 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "proto/page.h"
 #include "tests/bench/bench.h"
 #include "tests/bench/vmm.h"
 
@@ -69,6 +70,10 @@ int main(int argc, char **argv)
 		bench_fail("out of memory");
 	vmm_encode_ask(ask, expected);
 	vmm_start(vmms, n, argv[1], "gap", 4, 2);
+	for (uint32_t i = 0; i < n; i++)
+		if (cpupolicy_page_parse_word(cpupolicy_page_load_word(vmms[i].page, VMM_ASKED_VCPU)).verdict !=
+		    CPUPOLICY_VERDICT_ASK)
+			bench_fail("the policy page does not say to ask");
 	puts("ready");
 	fflush(stdout);
 	while (!end) {
