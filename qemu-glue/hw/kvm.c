@@ -449,6 +449,11 @@ static bool take(CpuPolicy *pol, Error **errp)
 		error_setg(errp, "the PSCI calls of a protected VM are answered by its hypervisor, not by QEMU");
 		return false;
 	}
+	/* Its vCPUs would begin at EL2, which prepare_target() knows nothing of. */
+	if (object_property_get_bool(OBJECT(pol->machine), "virtualization", NULL)) {
+		error_setg(errp, "a guest with an EL2 of its own (virtualization=on) is not supported under KVM");
+		return false;
+	}
 	/* CPU_ON is the function after CPU_OFF; ranges may not overlap. CPU_OFF has no 64-bit form. */
 	if (!forward(QEMU_PSCI_0_2_FN_CPU_OFF, 2, errp) || !forward(QEMU_PSCI_0_2_FN64_CPU_ON, 1, errp))
 		return false;
