@@ -191,6 +191,16 @@ static void keep_policy(struct domain *d, struct domain_facts *f)
 	d->facts.policy = (struct domain_policy){0};
 }
 
+/* To the daemon it is a machine that has moved here, which nobody has asked for a count since. */
+static void greet_restored(struct bridge *b, struct domain *d)
+{
+	if (!d->restored || !d->facts.running || d->facts.paused)
+		return;
+	d->restored = false;
+	if (d->facts.policy.desired)
+		provider_set_count(b->provider, d->uuid, d->facts.policy.desired);
+}
+
 static void take(struct bridge *b, struct domain *d, struct domain_facts *f)
 {
 	bool was_known = d->known, same = was_known && same_to_daemon(&d->facts, f);
@@ -206,6 +216,7 @@ static void take(struct bridge *b, struct domain *d, struct domain_facts *f)
 	/* the announcement says it as long as nobody has asked for another count */
 	if (was_known && d->facts.policy.desired && d->facts.policy.desired != desired)
 		provider_set_count(b->provider, d->uuid, d->facts.policy.desired);
+	greet_restored(b, d);
 	follow(b, d);
 }
 
@@ -330,6 +341,8 @@ static void on_event(const struct virt_event *event, void *userdata)
 
 	if (event->kind == VIRT_EVENT_STOPPED && d)
 		d->stopped = event->detail;
+	if (event->kind == VIRT_EVENT_RESTORED && d)
+		d->restored = true;
 	if (event->kind == VIRT_EVENT_OST && d && d->surrogate)
 		surrogate_ost(d->surrogate, event->vcpu, event->source, event->status);
 	look(b, event->uuid);

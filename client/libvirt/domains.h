@@ -20,6 +20,7 @@ struct domain {
 	bool listed;                 /* seen in the list that is gone through */
 	bool announced;              /* the daemon has been told of it as it is */
 	bool refused;                /* its metadata is wrong, and that has been said */
+	bool restored;               /* it was, and has not been seen to run since */
 	int stopped;                 /* why it stopped last: a virDomainEventStoppedDetailType */
 	struct domain_facts facts;   /* the last ones; what its metadata said rightly is kept */
 	struct surrogate *surrogate; /* NULL: it does not run, or speaks for itself */

@@ -41,9 +41,10 @@ struct virt_task {
 };
 
 enum virt_event_kind {
-	VIRT_EVENT_CHANGED, /* something about the domain: look */
-	VIRT_EVENT_STOPPED, /* the same; `detail` is a virDomainEventStoppedDetailType */
-	VIRT_EVENT_OST,     /* the guest answered a notification (ACPI _OST) of a vCPU */
+	VIRT_EVENT_CHANGED,  /* something about the domain: look */
+	VIRT_EVENT_STOPPED,  /* the same; `detail` is a virDomainEventStoppedDetailType */
+	VIRT_EVENT_RESTORED, /* the same; out of a managed save, or another file */
+	VIRT_EVENT_OST,      /* the guest answered a notification (ACPI _OST) of a vCPU */
 };
 
 struct virt_event {

@@ -5,8 +5,10 @@
 #include <jansson.h>
 #include <libvirt/libvirt-qemu.h>
 #include <libvirt/virterror.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/eventfd.h>
 
 #include "client/libvirt/xml.h"
 #include "daemon/base/log.h"
@@ -22,8 +24,9 @@ struct watch {
 	struct virt *v;
 	const char *uri;
 	virConnectPtr connection; /* NULL: none */
-	bool closed;              /* it has ended by itself */
-	int retry;                /* timer */
+	int wake;
+	atomic_bool closed; /* it has ended by itself */
+	int retry;          /* timer */
 	int backoff;
 };
 
@@ -35,12 +38,18 @@ static void tell(struct watch *w, virDomainPtr domain, struct virt_event event)
 		virt_watch_event(w->v, &event);
 }
 
+static enum virt_event_kind kind_of(int event, int detail)
+{
+	if (event == VIR_DOMAIN_EVENT_STOPPED)
+		return VIRT_EVENT_STOPPED;
+	if (event == VIR_DOMAIN_EVENT_STARTED && detail == VIR_DOMAIN_EVENT_STARTED_RESTORED)
+		return VIRT_EVENT_RESTORED;
+	return VIRT_EVENT_CHANGED;
+}
+
 static int on_lifecycle(virConnectPtr connection, virDomainPtr domain, int event, int detail, void *userdata)
 {
-	bool stopped = event == VIR_DOMAIN_EVENT_STOPPED;
-
-	tell(userdata, domain,
-	     (struct virt_event){.kind = stopped ? VIRT_EVENT_STOPPED : VIRT_EVENT_CHANGED, .detail = detail});
+	tell(userdata, domain, (struct virt_event){.kind = kind_of(event, detail), .detail = detail});
 	return 0;
 }
 
@@ -69,11 +78,13 @@ static void on_qemu_event(virConnectPtr connection, virDomainPtr domain, const c
 	json_decref(root);
 }
 
+/* In whatever thread has found out: an actor, where a call of its own ended with the connection. */
 static void on_close(virConnectPtr connection, int reason, void *userdata)
 {
 	struct watch *w = userdata;
 
 	w->closed = true;
+	eventfd_write(w->wake, 1);
 }
 
 static int subscribe(struct watch *w, virConnectPtr c)
@@ -108,10 +119,10 @@ static void on_retry(int timer, void *userdata)
 	char why[512];
 
 	virEventUpdateTimeout(w->retry, -1);
+	w->closed = false;
 	connection = virConnectOpen(w->uri);
 	if (connection && subscribe(w, connection) >= 0) {
 		w->connection = connection;
-		w->closed = false;
 		w->backoff = BACKOFF_FIRST_MS;
 		virt_watch_up(w->v, connection);
 		return;
@@ -146,7 +157,7 @@ static void on_error(void *userdata, virErrorPtr error)
 
 void virt_watch_run(struct virt *v, const char *uri, int wake)
 {
-	struct watch w = {.v = v, .uri = uri, .backoff = BACKOFF_FIRST_MS};
+	struct watch w = {.v = v, .uri = uri, .wake = wake, .backoff = BACKOFF_FIRST_MS};
 
 	virSetErrorFunc(NULL, on_error);
 	if (virInitialize() < 0 || virEventRegisterDefaultImpl() < 0 ||
