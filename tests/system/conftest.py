@@ -46,6 +46,17 @@ def machine():
             boots.close()
 
 
+@pytest.fixture(scope="module")
+def bridge_machine():
+    """One with the libvirt bridge as well, and without a libvirtd: what runs is started by whoever ends it."""
+    with temporary_directory() as path:
+        boots = _Boots(path)
+        try:
+            yield boots.boot(packages=machines.PACKAGES + ("cpupolicy-libvirt",))
+        finally:
+            boots.close()
+
+
 @pytest.fixture
 def make_machine():
     """Boots machines for this test alone: make_machine(packages=(...), binds={...})."""

@@ -8,7 +8,8 @@ import subprocess
 from cpupolicy_test import paths
 from cpupolicy_test.machine import UNIT
 
-ALL = ("cpupolicyd", "cpuctl", "libcpupolicy0", "libcpupolicy-dev", "cpupolicyd-doc", "cpupolicy-guest")
+BRIDGE = "cpupolicy-libvirt.service"
+ALL = ("cpupolicyd", "cpuctl", "libcpupolicy0", "libcpupolicy-dev", "cpupolicyd-doc", "cpupolicy-guest", "cpupolicy-libvirt")
 # What a purge leaves: the user, whose number must not become somebody else's; and what others wrote about it.
 LEFT = re.compile(r"^/(etc/(passwd|shadow|group|gshadow)-?|var/(lib/dpkg|log|cache)/.*|run/.*|tmp/.*|proc/.*|sys/.*|dev/.*)$")
 
@@ -24,20 +25,23 @@ def test_removal_ends_the_daemon_and_purge_leaves_nothing(make_machine):
     before = files(machine)
     machine.install(*ALL)
     machine.wait_unit(UNIT)
+    machine.wait_unit(BRIDGE)
     machine.run("cpuctl", "list")
     assert files(machine) - before
     assert machine.path("/var/lib/cpupolicy/state.db").exists()
 
     machine.remove(*ALL)
-    assert machine.unit(UNIT, "ActiveState") == "inactive"
+    for unit in (UNIT, BRIDGE):
+        assert machine.unit(unit, "ActiveState") == "inactive"
     assert not machine.path("/run/cpupolicy").exists()
-    assert machine.run("pgrep", "cpupolicyd", check=False).stdout == ""
+    assert machine.run("pgrep", "cpupolicy", check=False).stdout == ""
     # the record stays until a purge
     assert machine.path("/var/lib/cpupolicy/state.db").exists()
 
     machine.purge(*ALL)
     assert files(machine) - before == set()
-    assert machine.unit(UNIT, "LoadState") == "not-found"
+    for unit in (UNIT, BRIDGE):
+        assert machine.unit(unit, "LoadState") == "not-found"
     assert machine.run("busctl", "--system", "list", "--activatable").stdout.count("cpupolicy") == 0
 
 
