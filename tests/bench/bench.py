@@ -53,6 +53,7 @@ class Scale:
     starts = 7
     kvm_slices, kvm_starts, kvm_idle_seconds = 5, 20, 10
     restarts = 5
+    domains, bridge_starts, stops = 500, 7, 10
 
 
 class Quick(Scale):
@@ -69,6 +70,7 @@ class Quick(Scale):
     starts = 2
     kvm_slices, kvm_starts, kvm_idle_seconds = 1, 5, 1
     restarts = 1
+    domains, bridge_starts, stops = 20, 2, 1
 
 
 def note(text):
@@ -466,12 +468,19 @@ def part_restart(bench):
         yield Row("restart", figure, unit, product, yardstick, against, aim)
 
 
+def part_libvirt(bench):
+    """The bridge, and verdicts while libvirtd is stopped"""
+    import bench_libvirt  # pylint: disable=import-outside-toplevel
+    for figure, unit, product, yardstick, against in bench_libvirt.measure(bench, bench.scale):
+        yield Row("libvirt", figure, unit, product, yardstick, against)
+
+
 PARTS = {"ask": part_ask, "page": part_page, "throughput": part_throughput, "resize": part_resize,
          "memory": part_memory, "idle": part_idle, "fleet": part_fleet, "callers": part_callers,
-         "start": part_start, "restart": part_restart, "guest": part_guest,
+         "start": part_start, "restart": part_restart, "libvirt": part_libvirt, "guest": part_guest,
          "kvm": part_kvm}
-# Those that need QEMU and guests, or packages and a machine for them.
-BUILT = ("guest", "kvm", "restart")
+# Those that need QEMU and guests, or packages and a machine for them, or a libvirtd.
+BUILT = ("guest", "kvm", "restart", "libvirt")
 
 
 # ---- the whole ----
@@ -504,7 +513,7 @@ def parse_arguments():
     parser.add_argument("parts", nargs="*", metavar="PART")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     parser.add_argument("--quick", action="store_true",
-                        help="only try that everything can be measured; without restart, guest and kvm unless named")
+                        help="try whether it can be measured; without restart, libvirt, guest and kvm unless named")
     parser.add_argument("--idle-seconds", type=float,
                         help="how long idle watches (default: BENCH_IDLE_SECONDS, 20)")
     options = parser.parse_args()

@@ -47,9 +47,16 @@ for d in etc var/lib var/cache run; do
 	mkdir -p /$d/libvirt
 	mount -t tmpfs -o mode=0755 tmpfs /$d/libvirt
 done
-mkdir -p /var/log/libvirt
+# What is probed of QEMU is probed again for each call if root may use KVM and QEMU's user may not: here nobody may.
+if [ -e /dev/kvm ]; then
+	touch {directory}/no-kvm
+	chmod 0 {directory}/no-kvm
+	mount --bind {directory}/no-kvm /dev/kvm
+fi
+mkdir -p /var/log/libvirt /etc/libvirt/qemu
 mount --bind {directory}/log /var/log/libvirt
 cp {directory}/qemu.conf /etc/libvirt/
+cp -r {directory}/domains/. /etc/libvirt/qemu/
 echo ready
 # until the tests are over, or gone
 cat >/dev/null
@@ -60,21 +67,23 @@ done
 
 
 class Libvirtd:
-    """libvirtd, and virsh on it."""
+    """libvirtd, and virsh on it. `domains`: {name: XML} that are defined when it starts."""
 
-    def __init__(self, directory):
+    def __init__(self, directory, domains=None):
         self.directory = pathlib.Path(directory)
         self.socket = self.directory / "sock/libvirt-sock"
         self.uri = f"qemu+unix:///system?socket={self.socket}"
         self.process = None
         self.names = set()  # of the domains
-        for name in ("log", "sock", "images"):
+        for name in ("log", "sock", "images", "domains"):
             (self.directory / name).mkdir(parents=True, exist_ok=True)
         (self.directory / "images").chmod(0o777)
         (self.directory / "libvirtd.conf").write_text(
             _LIBVIRTD_CONF.format(directory=self.directory), encoding="ascii")
         (self.directory / "qemu.conf").write_text(_QEMU_CONF.format(uid=QEMU_UID), encoding="ascii")
         setup = _SETUP.format(directory=self.directory, uid=QEMU_UID)
+        for name, xml in (domains or {}).items():
+            (self.directory / f"domains/{name}.xml").write_text(xml, encoding="utf-8")
         # not a Process: it has to outlive the tests by a moment
         self.space = subprocess.Popen(["unshare", "--mount", "bash", "-c", setup],
                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE)
