@@ -168,6 +168,9 @@ def parked(lab, host):
     policy(machine)
     host.daemon.freeze()
     call = machine.guest.start_call(CPU_ON, 1, entry, 0)
+    # a reset must not overtake it: the guest would read the command after that
+    wait_for(lambda: f"X00={CPU_ON:016x}" in machine.qmp.execute("human-monitor-command", command_line="info registers"),
+             "the call is made")
     return machine, call
 
 

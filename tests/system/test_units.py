@@ -10,7 +10,8 @@ from cpupolicy_test.machine import UNIT
 from cpupolicy_test.wait import wait_for
 
 
-def test_is_enabled_and_active_once_installed(machine):
+def test_is_enabled_and_active_once_installed(make_machine):
+    machine = make_machine()
     assert machine.systemctl("is-enabled", UNIT).strip() == "enabled"
     machine.wait_unit(UNIT)
     assert machine.unit(UNIT, "NRestarts") == "0"  # the bus knew its user in time
