@@ -112,6 +112,38 @@ def test_rules_of_registration_see_the_unit_and_slice_of_a_vmm(machine, host, po
         machine.path("/run/vmm-registered").unlink(missing_ok=True)
 
 
+def test_rules_of_registration_see_the_machine_of_a_vmm(machine, host, policy):
+    """One that machined knows: its scope is made around a process that registers only then."""
+    policy({"registration": [{"match": {"name": "boxed"}, "peer": {"machine": "box1"}, "verdict": "allow"},
+                             {"match": {"name": "boxed"}, "verdict": "deny"}]})
+    program = ("import os, sys, time; sys.path.insert(0, '%s/tree/tests/lib')\n"
+               "from cpupolicy_test import wire\n"
+               "while not os.path.exists('/run/vmm-go'): time.sleep(0.05)\n"
+               "v = wire.Vmm.start('/run/cpupolicy/vmm.sock', 'boxed')\n"
+               "print('registered', flush=True)\n"
+               "time.sleep(600)\n" % SHARE)
+    go = machine.path("/run/vmm-go")
+    try:
+        go.touch()
+        outside = machine.start("/usr/bin/python3", "-c", program, name="outside")
+        wait_for(lambda: not outside.alive(), "who is in no machine is refused")
+        assert not Host.known(host, "boxed")
+        go.unlink()
+        machine.run("systemd-run", "--unit=boxed", "--collect", "/usr/bin/python3", "-c", program)
+        pid = machine.unit("boxed.service", "MainPID")
+        machine.run("busctl", "call", "org.freedesktop.machine1", "/org/freedesktop/machine1",
+                    "org.freedesktop.machine1.Manager", "CreateMachine", "sayssusa(sv)", "box1",
+                    "16", *map(str, range(1, 17)), "test", "vm", pid, "", "0")
+        go.touch()
+        (entry, *_) = machine.wait_journal("VM_NAME=boxed", "PEER_MACHINE=box1")
+        assert entry["PEER_UNIT"] == "machine-box1.scope" and entry["PEER_PID"] == pid
+        assert host.show("boxed")["State"] == "running"
+    finally:
+        go.unlink(missing_ok=True)
+        machine.run("machinectl", "terminate", "box1", check=False)
+        machine.systemctl("stop", "boxed.service", check=False)
+
+
 def test_a_launcher_opens_a_connection_under_the_sandbox(machine, host, users, policy):
     """The VMM's own uid and pid are what the daemon sees."""
     policy({"registration": [{"verdict": "deny"}]})
